@@ -1,0 +1,223 @@
+"""The one in-memory form of demonstrations: every reader returns it, every learner takes it.
+
+Shapes: N rows (one transition each), E episodes, O observation, A action, S numbers of a simulator state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..robots import InputError
+
+# The columns with one entry per row: dimensions, type in memory, and the kinds of NumPy types taken for it.
+_COLUMNS: Mapping[str, tuple[int, type[np.generic], str]] = {
+    "observations": (2, np.float32, "f"),
+    "actions": (2, np.float32, "f"),
+    "next_observations": (2, np.float32, "f"),
+    "rewards": (1, np.float32, "f"),
+    "terminated": (1, np.bool_, "b"),
+    "truncated": (1, np.bool_, "b"),
+    "times": (1, np.int64, "iu"),
+    "states": (2, np.float64, "f"),
+    "qpos": (2, np.float64, "f"),
+    "qvel": (2, np.float64, "f"),
+}
+_PER_EPISODE: Mapping[str, tuple[int, type[np.generic], str]] = {
+    "starts": (1, np.int64, "iu"),
+    "episode_returns": (1, np.float64, "f"),
+    "episode_lengths": (1, np.int64, "iu"),
+    "episode_seeds": (1, np.int64, "iu"),
+}
+
+
+def _not_given() -> np.ndarray:
+    return np.empty(0, np.float64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Demonstrations:
+    """Transitions of a demonstrator on one task, episode after episode in the order of time.
+
+    Per row (N): ``observations`` (N, O) and ``next_observations`` (N, O) float32, the latter always the true
+    one of the same episode; ``actions`` (N, A) float32 in [−1, 1]; ``rewards`` (N,) float32, the task's own,
+    for evaluation only: no imitation learner sees them; ``terminated`` (N,) bool, after which nothing is
+    bootstrapped; ``truncated`` (N,) bool, the time limit, never together with ``terminated``; ``times`` (N,)
+    int64, the step within the episode; and where the source has them the simulator's state before the action:
+    ``states`` (N, S) float64 as :func:`understudy.robots.set_physics_state` takes it, ``qpos`` and ``qvel``.
+
+    Per episode (E): ``starts`` (E,) int64, the row with which it begins; ``episode_returns`` and
+    ``episode_lengths`` of the episode as it was recorded, whatever rows are left of it here (computed from the
+    rows when not given); ``episode_seeds`` int64, with which the environment was reset.
+
+    ``environment_id`` and ``environment_keywords`` say what it was recorded on; ``random_return`` and
+    ``expert_return`` are the references for normalised scores; ``source`` names the file in messages;
+    ``metadata`` is whatever else the source says about itself.
+
+    Errors: :class:`InputError` naming source and column when shapes, types or lengths disagree, a number is
+    not finite, an action leaves [−1, 1], or an episode's end is marked on a row that is not its last.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    next_observations: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    times: np.ndarray
+    starts: np.ndarray
+    task_name: str
+    environment_id: str
+    environment_keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    states: np.ndarray | None = None
+    qpos: np.ndarray | None = None
+    qvel: np.ndarray | None = None
+    episode_returns: np.ndarray = dataclasses.field(default_factory=_not_given)
+    episode_lengths: np.ndarray = dataclasses.field(default_factory=_not_given)
+    episode_seeds: np.ndarray | None = None
+    random_return: float | None = None
+    expert_return: float | None = None
+    source: str = "demonstrations"
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        for name, (dimensions, kind, accepted) in {**_COLUMNS, **_PER_EPISODE}.items():
+            value = getattr(self, name)
+            if value is not None and not (name in _PER_EPISODE and len(value) == 0):
+                object.__setattr__(self, name, self._checked(name, value, dimensions, kind, accepted))
+        if len(self.rewards) == 0:
+            raise InputError(f"{self.source}: there are no rows, so there is nothing to learn from")
+        self._check_sizes()
+        self._check_episodes()
+        bounds = np.append(self.starts, len(self))
+        if len(self.episode_returns) == 0:
+            returns = np.add.reduceat(self.rewards.astype(np.float64), self.starts)
+            object.__setattr__(self, "episode_returns", returns)
+        if len(self.episode_lengths) == 0:
+            object.__setattr__(self, "episode_lengths", np.diff(bounds))
+        for name in _PER_EPISODE:
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.starts):
+                raise self._error(name, f"has {len(value)} entries but there are {len(self.starts)} episodes")
+
+    def __len__(self) -> int:
+        """The number of rows N."""
+        return len(self.rewards)
+
+    def episodes(self, count: int) -> Demonstrations:
+        """The first ``count`` episodes.
+
+        Errors: :class:`InputError` when there are fewer.
+        """
+        available = len(self.starts)
+        if not 1 <= count <= available:
+            raise InputError(
+                f"{self.source}: asked for the first {count} episodes, but it has {available}; ask for 1 to {available}"
+            )
+        end = len(self) if count == available else int(self.starts[count])
+        return self._take(np.arange(end), self.starts[:count])
+
+    def every(self, step: int) -> Demonstrations:
+        """Every ``step``-th row of each episode, beginning with its first: rows 0, step, 2·step, … of it.
+
+        Errors: :class:`InputError` when ``step`` is not positive.
+        """
+        if step < 1:
+            raise InputError(f"{self.source}: asked for every {step}-th row, but that number must be positive")
+        lengths = np.diff(np.append(self.starts, len(self)))
+        position = np.arange(len(self)) - np.repeat(self.starts, lengths)
+        kept = -(-lengths // step)
+        return self._take(np.flatnonzero(position % step == 0), np.cumsum(kept) - kept)
+
+    def rows(self, count: int) -> Demonstrations:
+        """The first ``count`` rows; the last episode may lose its end.
+
+        Errors: :class:`InputError` when there are fewer.
+        """
+        if not 1 <= count <= len(self):
+            raise InputError(
+                f"{self.source}: asked for the first {count} rows, but it has {len(self)}; ask for 1 to {len(self)}"
+            )
+        return self._take(np.arange(count), self.starts[self.starts < count])
+
+    def select(
+        self, episodes: int | None = None, every: int | None = None, rows: int | None = None
+    ) -> Demonstrations:
+        """The first ``episodes``, of these every ``every``-th row, of these the first ``rows``; none means all."""
+        chosen = self if episodes is None else self.episodes(episodes)
+        chosen = chosen if every is None else chosen.every(every)
+        return chosen if rows is None else chosen.rows(rows)
+
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the observations, each (O,) float32; a constant one has deviation 0."""
+        mean = self.observations.mean(axis=0, dtype=np.float64)
+        deviation = self.observations.std(axis=0, dtype=np.float64)
+        return mean.astype(np.float32), deviation.astype(np.float32)
+
+    def _take(self, index: np.ndarray, starts: np.ndarray) -> Demonstrations:
+        """The rows of ``index``; episodes are dropped from the end only, so the first ``len(starts)`` are left."""
+        changes: dict[str, Any] = {"starts": starts}
+        for name in _COLUMNS:
+            value = getattr(self, name)
+            changes[name] = None if value is None else value[index]
+        for name in _PER_EPISODE.keys() - {"starts"}:
+            value = getattr(self, name)
+            changes[name] = None if value is None else value[: len(starts)]
+        return dataclasses.replace(self, **changes)
+
+    def _error(self, name: str, problem: str) -> InputError:
+        return InputError(f"{self.source}: '{name}' {problem}")
+
+    def _checked(
+        self, name: str, value: Any, dimensions: int, kind: type[np.generic], accepted: str
+    ) -> np.ndarray:
+        """One column as an array of its own type, after checks that need no other column."""
+        array = np.asarray(value)
+        if array.dtype.kind not in accepted:
+            raise self._error(name, f"holds {array.dtype} but must hold {np.dtype(kind)}")
+        if name == "episode_seeds" and array.dtype.itemsize < 4:
+            raise self._error(name, f"holds {array.dtype}, in which larger seeds wrap around; give them as int64")
+        if array.ndim != dimensions:
+            raise self._error(name, f"has shape {array.shape} but must have {dimensions} dimension(s)")
+        if accepted == "f":
+            finite = np.isfinite(array)
+            if not finite.all():
+                count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
+                raise self._error(
+                    name, f"holds NaN or infinity in {count} of {array.size} places, first in row {row}"
+                )
+        return array.astype(kind, copy=False)
+
+    def _check_sizes(self) -> None:
+        count = len(self)
+        for name in _COLUMNS:
+            value = getattr(self, name)
+            if value is not None and len(value) != count:
+                raise self._error(name, f"has {len(value)} rows but 'rewards' has {count}")
+        if self.next_observations.shape != self.observations.shape:
+            sizes = f"{self.next_observations.shape[1]} columns but 'observations' has"
+            raise self._error("next_observations", f"has {sizes} {self.observations.shape[1]}")
+        outside = np.flatnonzero((np.abs(self.actions) > 1).any(axis=1))
+        if len(outside):
+            raise self._error("actions", f"leaves [-1, 1] in {len(outside)} rows, first in row {outside[0]}")
+
+    def _check_episodes(self) -> None:
+        starts = self.starts
+        if len(starts) == 0 or starts[0] != 0 or (np.diff(starts) < 1).any() or starts[-1] >= len(self):
+            raise self._error("starts", f"must rise from 0 and stay below the {len(self)} rows")
+        last = np.zeros(len(self), bool)
+        last[np.append(starts[1:], len(self)) - 1] = True
+        early = np.flatnonzero((self.terminated | self.truncated) & ~last)
+        if len(early):
+            name = "terminated" if self.terminated[early[0]] else "truncated"
+            raise self._error(name, f"ends an episode in row {early[0]}, but the episode goes on after it")
+        both = np.flatnonzero(self.terminated & self.truncated)
+        if len(both):
+            raise self._error("truncated", f"is set together with 'terminated' in row {both[0]}")
+        back = np.flatnonzero((np.diff(self.times) < 1) & ~last[:-1])
+        if len(back) or self.times.min() < 0:
+            row = int(back[0]) + 1 if len(back) else int(self.times.argmin())
+            raise self._error("times", f"must rise within an episode and not be negative, unlike in row {row}")

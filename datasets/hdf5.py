@@ -1,0 +1,226 @@
+"""HDF5 files read and written so that whatever goes wrong is one sentence, and nothing is half-written."""
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (h5py brings no types.)
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..robots import InputError, nearest
+
+# With one column to a chunk and its bytes shuffled, neighbouring numbers share their leading bytes, and gzip
+# makes a tenth less of them than with whole rows. Longer chunks cost memory and gain nothing.
+_CHUNK_ROWS = 65536
+_GZIP_LEVEL = 9
+
+
+class Hdf5File:
+    """An HDF5 file open for reading; a context manager.
+
+    Errors: :class:`InputError` with file, key and way out, from every method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.is_dir():
+            raise InputError(f"{path}: is a directory; give the HDF5 file in it")
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file")
+        try:
+            with path.open("rb") as file:
+                empty = not file.read(1)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
+        if empty:
+            raise InputError(f"{path}: is empty; copy or record it again")
+        if not h5py.is_hdf5(path):
+            raise InputError(f"{path}: is not an HDF5 file; give a D4RL-style .hdf5 file")
+        with self._damage("it"):
+            self._file = h5py.File(path, "r")
+
+    def __enter__(self) -> Hdf5File:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __contains__(self, key: str) -> bool:
+        with self._damage(f"'{key}'"):
+            return key in self._file
+
+    def keys(self) -> list[str]:
+        """The names of all arrays in the file."""
+        names: list[str] = []
+
+        def visit(name: str, item: object) -> None:
+            if isinstance(item, h5py.Dataset):
+                names.append(name)
+
+        with self._damage("its table of contents"):
+            self._file.visititems(visit)
+        return sorted(names)
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the root and of ``metadata`` as Python values; where both have one, the root's."""
+        found: dict[str, Any] = {}
+        with self._damage("its attributes"):
+            for place in ("metadata", "/"):
+                holder = self._file.get(place)
+                if isinstance(holder, h5py.Group):
+                    found.update({str(name): _plain(value) for name, value in holder.attrs.items()})
+        return found
+
+    def floats(self, key: str, columns: int, whose: str, rows: int | None = None) -> np.ndarray:
+        """An array of floats (rows, columns) as the file has it; ``whose`` says in messages who wants it so."""
+        array = self._array(key, "f", "floats (float32 or float64)")
+        if array.ndim != 2 or array.shape[1] != columns:
+            raise InputError(
+                f"{self.path}: '{key}' has shape {array.shape} but {whose} has rows of {columns} numbers"
+            )
+        self._check_rows(key, array, rows)
+        self._check_finite(key, array)
+        return array
+
+    def numbers(self, key: str, rows: int) -> np.ndarray:
+        """An array of floats (rows,); a single column (rows, 1), as some recorders write it, is one too."""
+        array = self._vector(key, "f", "floats (float32 or float64)", rows)
+        self._check_finite(key, array)
+        return array
+
+    def flags(self, key: str, rows: int) -> np.ndarray:
+        """An array of booleans (rows,), also when written as zeros and ones of another type."""
+        array = self._vector(key, "biuf", "booleans", rows)
+        if not np.isin(array, (0, 1)).all():
+            raise InputError(f"{self.path}: '{key}' holds other values than 0 and 1; it must hold booleans")
+        return array.astype(bool)
+
+    def integers(self, key: str, rows: int | None = None) -> np.ndarray:
+        """An array of integers (rows,) as the file has it."""
+        return self._vector(key, "iu", "integers", rows)
+
+    def _vector(self, key: str, kinds: str, wanted: str, rows: int | None) -> np.ndarray:
+        array = self._array(key, kinds, wanted)
+        if array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim != 1:
+            raise InputError(f"{self.path}: '{key}' has shape {array.shape} but must have one dimension")
+        self._check_rows(key, array, rows)
+        return array
+
+    def _check_rows(self, key: str, array: np.ndarray, rows: int | None) -> None:
+        if rows is not None and len(array) != rows:
+            raise InputError(f"{self.path}: '{key}' has {len(array)} rows where there must be {rows}")
+
+    def _check_finite(self, key: str, array: np.ndarray) -> None:
+        finite = np.isfinite(array)
+        if not finite.all():
+            count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
+            raise InputError(
+                f"{self.path}: '{key}' holds NaN or infinity in {count} of {array.size} places, first in row {row}; "
+                "record it again, or leave those episodes out"
+            )
+
+    def _array(self, key: str, kinds: str, wanted: str) -> np.ndarray:
+        if key not in self:
+            there = self.keys()
+            hint = f"; {nearest(key, there)}" if there else ""
+            has = ", ".join(there) or "no arrays at all"
+            raise InputError(f"{self.path}: '{key}' is missing; the file has {has}{hint}")
+        with self._damage(f"'{key}'"):
+            item = self._file[key]
+            if not isinstance(item, h5py.Dataset):
+                raise InputError(f"{self.path}: '{key}' is a group but must be an array of {wanted}")
+            if item.dtype.kind not in kinds:
+                raise InputError(f"{self.path}: '{key}' holds {_type_name(item.dtype)} but must hold {wanted}")
+            return np.asarray(item[()])
+
+    @contextlib.contextmanager
+    def _damage(self, what: str) -> Iterator[None]:
+        """Turn what h5py raises over a damaged file (these types, found by damaging files) into one sentence."""
+        try:
+            yield
+        except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
+            said = " ".join(str(error).strip("'\"").split())
+            raise InputError(
+                f"{self.path}: {what} cannot be read, so the file is incomplete or damaged ({said}); "
+                "copy or record it again"
+            ) from error
+
+
+def _type_name(kind: np.dtype[Any]) -> str:
+    return {"O": "objects or strings", "S": "strings", "V": "records"}.get(kind.kind, str(kind))
+
+
+def _plain(value: object) -> object:
+    """An attribute's value as a Python number, string, boolean, list, or none when it is empty."""
+    if isinstance(value, bytes):  # also np.bytes_
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, h5py.Empty):
+        return None
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.reshape(-1)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Say early, before any work, that a file could not be written.
+
+    Errors: :class:`InputError` when it exists and is not to be overwritten, or has no folder to be in.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; give a file name in it")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; choose another name or allow overwriting")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+
+
+def write_hdf5(
+    path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Write arrays (compressed without loss) and root attributes as one file, all of it or nothing.
+
+    Errors: :class:`InputError` as :func:`check_target`, or when the system refuses, for instance a full disk.
+    """
+    check_target(path, overwrite=overwrite)
+    # The file is made in memory, because a disk that fills up below HDF5 leaves it unable to close the file.
+    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
+        for key, array in arrays.items():
+            chunks = (max(1, min(len(array), _CHUNK_ROWS)), 1)[: array.ndim]
+            file.create_dataset(
+                key, data=array, chunks=chunks, shuffle=True, compression="gzip", compression_opts=_GZIP_LEVEL
+            )
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        file.flush()
+        image = file.id.get_file_image()
+    _write_atomically(path, image)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    # In the same folder, as a rename across file systems is not atomic; "x" as nobody else's file is to be hit.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "choose a folder that has room and that you may write to"
+        ) from error

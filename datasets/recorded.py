@@ -1,0 +1,152 @@
+"""Which environment a file was recorded on, and what its task means for the numbers in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ..robots import TASKS, InputError, Spaces, Task, find_task, task_of_environment
+from .states import StateLayout
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """What reading and writing need of a task, taken from one environment made for it."""
+
+    task: Task
+    spaces: Spaces
+    layout: StateLayout
+
+    @classmethod
+    def of(cls, task: Task) -> World:
+        """Make the task's environment once and look."""
+        environment = task.make()
+        try:
+            return cls(task, Spaces.of(environment), StateLayout.of(environment.model))
+        finally:
+            environment.close()
+
+    @property
+    def description(self) -> str:
+        """The task and its environment, for messages."""
+        return f"task {self.task.name} ({describe(self.task.environment_id, self.task.keywords)})"
+
+    def scaled(self, actions: np.ndarray) -> np.ndarray:
+        """Actions (N, A) in [−1, 1] in the environment's units, float64, bit-equal to what ``TaskBatch`` sends."""
+        scaled = actions.astype(np.float64) * self.spaces.action_scale + self.spaces.action_offset
+        return np.clip(scaled, self.spaces.action_low, self.spaces.action_high)
+
+    def normalised(self, actions: np.ndarray) -> np.ndarray:
+        """Actions (N, A) in the environment's units in [−1, 1], float64; beyond it where they are out of bounds."""
+        return (actions.astype(np.float64) - self.spaces.action_offset) / self.spaces.action_scale
+
+    def preceding_controls(self, actions: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """The controls still set before each action: the preceding action's, and at a start those after a reset."""
+        controls = np.roll(self.scaled(actions), 1, axis=0)
+        controls[starts] = self.layout.fresh[self.layout.columns["ctrl"]]
+        return controls
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """The environment that a file names: its id, its arguments, and a time limit where they had one."""
+
+    environment_id: str
+    keywords: Mapping[str, Any]
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        return describe(self.environment_id, self.keywords)
+
+
+def describe(environment_id: str, keywords: Mapping[str, Any]) -> str:
+    """An environment as one would call it: ``Ant-v5(include_cfrc_ext_in_observation=False)``."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in sorted(keywords.items()))
+    return f"{environment_id}({arguments})" if arguments else environment_id
+
+
+def recorded_environment(path: Path, attributes: Mapping[str, Any]) -> Recorded | None:
+    """The environment by the attributes ``env_id`` and ``env_kwargs`` (JSON); none when there is no such.
+
+    Errors: :class:`InputError` when they are not what they should be.
+    """
+    environment_id = attributes.get("env_id")
+    if environment_id is None:
+        return None
+    text = attributes.get("env_kwargs", "{}")
+    try:
+        keywords = json.loads(text)
+    except (TypeError, ValueError):
+        keywords = None
+    if not isinstance(environment_id, str) or not isinstance(keywords, dict):
+        raise InputError(
+            f"{path}: attributes 'env_id' and 'env_kwargs' are {environment_id!r} and {text!r} but must be "
+            "an environment id and its arguments as a JSON object"
+        )
+    keywords = cast(dict[str, Any], keywords)
+    # These two say how it was run, not which environment it was.
+    limit = keywords.pop("max_episode_steps", None)
+    keywords.pop("render_mode", None)
+    return Recorded(environment_id, keywords, limit if isinstance(limit, int) and limit > 0 else None)
+
+
+def task_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recorded: Recorded | None) -> Task:
+    """The task to read a file for: the given one if it fits what the file says, else the one that the file says.
+
+    Errors: :class:`InputError` when the file was recorded on another environment, or says nothing to go by.
+    """
+    if task is None and recorded is None:
+        raise InputError(f"{path}: does not say on which environment it was recorded; give the task")
+    if task is None:
+        named = attributes.get("task")
+        task = TASKS.get(named) if isinstance(named, str) else None
+    if recorded is None or (task is not None and _fits(path, task, recorded)):
+        return cast(Task, task)
+    return task_of_environment(recorded.environment_id, recorded.keywords) or _registered_task(path, recorded)
+
+
+def _fits(path: Path, task: Task, recorded: Recorded) -> bool:
+    wanted = describe(task.environment_id, task.keywords)
+    if str(recorded) == wanted:
+        return True
+    family, version, _ = recorded.environment_id.rpartition("-v")
+    same_family = bool(version) and task.environment_id.startswith(f"{family}-v")
+    if not same_family or recorded.environment_id == task.environment_id:
+        raise InputError(
+            f"{path}: was recorded on {recorded}, but task {task.name} is {wanted}; "
+            "give the task it was recorded on, or demonstrations of this one"
+        )
+    # Arguments mean different things in different versions; the sizes are compared when the arrays are read.
+    _log.warning("%s: was recorded on %s and is used for %s, whose physics may differ", path, recorded, wanted)
+    return True
+
+
+def _registered_task(path: Path, recorded: Recorded) -> Task:
+    try:
+        return dataclasses.replace(find_task(recorded.environment_id), keywords=dict(recorded.keywords))
+    except InputError as error:
+        raise InputError(
+            f"{path}: was recorded on {recorded}, which is no task here; give the task to use it for"
+        ) from error
+
+
+def finite_number(path: Path, attributes: Mapping[str, Any], name: str) -> float | None:
+    """A numeric attribute, or none when the file does not have it.
+
+    Errors: :class:`InputError` when it is not a finite number.
+    """
+    value = attributes.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{path}: attribute '{name}' is {value!r} but must be a finite number")
+    return float(value)

@@ -1,0 +1,185 @@
+"""Soft actor-critic over R runs at once (Haarnoja et al. 2018, arXiv 1812.05905), entropy tuned per run.
+
+Losses, order of updates and defaults are stable-baselines3's SAC (a test compares losses and gradients on equal
+weights, batch and noise), so results can be compared with the wider field's.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from ..networks import GaussianActor, Initialisation, Normaliser, TwinCritic
+from ..optimisers import Adam, OptimisticAdam
+from ..randomness import Generators
+from ..replay import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class SACConfig:
+    """Sizes and rates of SAC.
+
+    ``target_entropy`` is −A when left out. ``layer_norm`` normalises the critics' hidden layers.
+    ``cloning_weight`` adds that multiple of the squared error between a sampled action and the expert's to the
+    actor's loss, on expert rows (BC-Reg, arXiv 2402.08848).
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    learning_rate: float = 3e-4
+    discount: float = 0.99
+    target_rate: float = 0.005
+    initial_entropy_coefficient: float = 1.0
+    target_entropy: float | None = None
+    layer_norm: bool = False
+    optimiser: str = "adam"
+    initialisation: Initialisation = "linear"
+    cloning_weight: float = 0.0
+
+
+class SAC(nn.Module):
+    """R soft actor-critics. :meth:`update` is a pure function of tensors: no files, loggers, syncs or draws."""
+
+    def __init__(
+        self,
+        config: SACConfig,
+        runs: int,
+        observation_size: int,
+        action_size: int,
+        normaliser: Normaliser,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.runs, self.action_size = runs, action_size
+        self.normaliser = normaliser
+        self.actor = GaussianActor(runs, observation_size, action_size, config.hidden)
+        self.critic = TwinCritic(
+            runs, observation_size, action_size, config.hidden, layer_norm=config.layer_norm
+        )
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.log_entropy_coefficient = nn.Parameter(
+            torch.full((runs,), config.initial_entropy_coefficient).log()
+        )
+        self.target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy
+        self.precision = precision
+
+    def initialise(self, generators: Generators) -> None:
+        """Draw the parameters and make the optimisers; call once, after moving to the device."""
+        self.actor.net.initialise(generators, self.config.initialisation)
+        self.critic.net.initialise(generators, self.config.initialisation)
+        self.target_critic.load_state_dict(self.critic.state_dict())
+        for network in (self.actor, self.critic, self.target_critic):
+            network.net.set_precision(self.precision)
+        make = {"adam": Adam, "oadam": OptimisticAdam}[self.config.optimiser]
+        self.actor_optimiser = make([self.actor.net], self.config.learning_rate)
+        self.critic_optimiser = make([self.critic.net], self.config.learning_rate)
+        self.entropy_optimiser = Adam([], self.config.learning_rate, extra=[self.log_entropy_coefficient])
+
+    @property
+    def noise_rows(self) -> int:
+        """How many sets of (B, A) standard normal numbers one update takes."""
+        return 3 if self.config.cloning_weight else 2
+
+    def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None) -> dict[str, Tensor]:
+        """One step of entropy coefficient, critics, actor and targets.
+
+        ``noise`` is (R, noise_rows, B, A) standard normal; ``expert`` the rows for the cloning term. Returns
+        detached metrics (R,).
+        """
+        observations = self.normaliser(batch.observations)
+        actions, log_probs = self.actor.sample(observations, noise[:, 0])
+        coefficient = self.log_entropy_coefficient.detach().exp()
+        metrics = {"entropy_coefficient": coefficient, "entropy": -log_probs.detach().mean(-1)}
+        excess = (log_probs.detach() + self.target_entropy).mean(-1)
+        self.entropy_optimiser.step(-(self.log_entropy_coefficient * excess).sum())
+
+        critic_losses = self.critic_loss(batch, observations, noise[:, 1], coefficient)
+        self.critic_optimiser.step(critic_losses["critic_loss"].sum())
+
+        actor_losses = self.actor_loss(observations, actions, log_probs, coefficient)
+        actor_loss = actor_losses["actor_loss"]
+        if self.config.cloning_weight:
+            assert expert is not None
+            error = self.cloning_error(expert, noise[:, 2])
+            metrics["cloning_error"] = error.detach()
+            actor_loss = actor_loss + self.config.cloning_weight * error
+        self.actor_optimiser.step(actor_loss.sum())
+        self._move_target()
+        metrics |= critic_losses | actor_losses
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def critic_loss(
+        self, batch: Batch, observations: Tensor, noise: Tensor, coefficient: Tensor
+    ) -> dict[str, Tensor]:
+        """½ Σ_j (Q_j(s, a) − y)² averaged over the batch, y = r + γ (1 − terminated)(min_j Q̄_j − α log π); (R,)."""
+        with torch.no_grad():
+            next_observations = self.normaliser(batch.next_observations)
+            next_actions, next_log_probs = self.actor.sample(next_observations, noise)
+            next_values = self.target_critic(next_observations, next_actions).amin(1)
+            next_values = next_values - coefficient[:, None] * next_log_probs
+            target = batch.rewards + self.config.discount * (1 - batch.terminated) * next_values
+        values = self.critic(observations, batch.actions)
+        loss = 0.5 * (values - target[:, None]).square().mean(-1).sum(-1)
+        return {"critic_loss": loss, "value": values.detach().mean((1, 2))}
+
+    def actor_loss(
+        self, observations: Tensor, actions: Tensor, log_probs: Tensor, coefficient: Tensor
+    ) -> dict[str, Tensor]:
+        """E[α log π(a|s) − min_j Q_j(s, a)], (R,)."""
+        values = self.critic(observations, actions).amin(1)
+        return {"actor_loss": (coefficient[:, None] * log_probs - values).mean(-1)}
+
+    def cloning_error(self, expert: Batch, noise: Tensor) -> Tensor:
+        """The squared error between sampled and expert actions on expert rows, (R,)."""
+        size = expert.observations.shape[1]
+        actions, _ = self.actor.sample(self.normaliser(expert.observations), noise[:, :size])
+        return (actions - expert.actions).square().mean((1, 2))
+
+    def _move_target(self) -> None:
+        targets, sources = self.target_critic.net, self.critic.net
+        with torch.no_grad():
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage]
+                list(targets.master()), list(sources.master()), self.config.target_rate
+            )
+        targets.refresh()
+
+    @torch.no_grad()
+    def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Actions in [−1, 1] for observations (R, ..., O): sampled with ``noise`` (R, ..., A), or the mode."""
+        rows = observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1)
+        mean, log_std = self.actor(self.normaliser(rows), exact=True)
+        if noise is not None:
+            mean = mean + log_std.exp() * noise.view_as(mean)
+        return mean.tanh().view(*observations.shape[:-1], self.action_size)
+
+    def set_learning_rate(self, value: float) -> None:
+        """For schedules: the rate of actor and critics (the entropy coefficient keeps its own)."""
+        self.actor_optimiser.set_learning_rate(value)
+        self.critic_optimiser.set_learning_rate(value)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Parameters and optimiser moments: all that :meth:`update` reads and writes."""
+        state = {f"network.{name}": value for name, value in self.state_dict().items()}
+        for label, optimiser in self._optimisers().items():
+            state |= {f"{label}.{name}": value for name, value in optimiser.state().items()}
+        return state
+
+    def set_training_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`training_state`."""
+        prefixed = len("network.")
+        self.load_state_dict({k[prefixed:]: v for k, v in state.items() if k.startswith("network.")})
+        for label, optimiser in self._optimisers().items():
+            start = len(label) + 1
+            optimiser.set_state({k[start:]: v for k, v in state.items() if k.startswith(f"{label}.")})
+        for network in (self.actor, self.critic, self.target_critic):
+            network.net.refresh()
+
+    def _optimisers(self) -> dict[str, Adam | OptimisticAdam]:
+        return {
+            "actor_optimiser": self.actor_optimiser,
+            "critic_optimiser": self.critic_optimiser,
+            "entropy_optimiser": self.entropy_optimiser,
+        }

@@ -1,0 +1,277 @@
+"""The one interactive loop: every learner that acts in the task is a choice of its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import Demonstrations
+from ..robots import InputError, SimulatorState, Task, TaskBatch
+from .agents import SAC
+from .policy import Policy
+from .randomness import Generators
+from .replay import Mixture, ReplayBuffer, RowLayout, Schedule
+from .resets import Resets
+from .rewards import Reward
+from .training import State
+
+
+@dataclasses.dataclass(frozen=True)
+class InteractiveConfig:
+    """The clock of the loop, per run.
+
+    Every ``update_every`` environment steps the agent makes ``update_every × updates_per_step`` updates. The
+    first ``random_steps`` actions are uniform, and updates start after them. ``expert_share`` is the share of
+    expert rows in each batch as (batch number, share) points, linear in between. ``buffer_size`` rows are kept.
+    Without ``bootstrap_timeouts`` an episode cut by time is stored as if the task had ended it, as some
+    released code does.
+    """
+
+    steps: int = 100_000
+    random_steps: int = 1_000
+    update_every: int = 50
+    updates_per_step: float = 1.0
+    batch_size: int = 256
+    expert_share: tuple[tuple[int, float], ...] = ((0, 0.0),)
+    buffer_size: int = 1_000_000
+    bootstrap_timeouts: bool = True
+
+
+class InteractiveTraining:
+    """R runs of one interactive learner, trained together.
+
+    :meth:`advance` makes the next ``update_every`` environment steps and the updates that belong to them. The
+    parts do not know of each other: a task batch, an agent, a reward, a mixture and a reset distribution.
+    """
+
+    def __init__(
+        self,
+        config: InteractiveConfig,
+        task: Task,
+        agent: SAC,
+        reward: Reward,
+        resets: Resets,
+        demonstrations: Demonstrations | None,
+        seeds: list[int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.task = config, task
+        self.agent, self.reward, self.resets = agent, reward, resets
+        self.seeds = seeds
+        self.device = torch.device(device)
+        self.tasks = TaskBatch(task, seeds)
+        spaces = self.tasks.spaces
+        self.layout = RowLayout(spaces.observation_size, spaces.action_size)
+        if demonstrations is None:
+            if reward.learned or any(share for _, share in config.expert_share):
+                raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
+            expert_rows = torch.zeros(0, self.layout.width)
+        else:
+            expert_rows = self.layout.demonstrations(demonstrations)
+        self.mixture = Mixture(expert_rows.to(self.device), Schedule(config.expert_share), config.batch_size)
+        self._ended = EndedShares(task, demonstrations, len(seeds))
+        capacity = min(config.buffer_size, max(config.steps, 1))
+        self.buffer = ReplayBuffer(len(seeds), capacity, self.layout, self.device)
+        self.generators = Generators(seeds, self.device)
+        self.steps = 0
+        self.updates = 0
+        self._owed = 0.0
+        agent.to(self.device)
+        agent.initialise(self.generators)
+        if isinstance(reward, torch.nn.Module):
+            reward.to(self.device)
+        reward.initialise(self.generators)
+        self._observations = resets.reset(self.tasks)
+
+    @property
+    def total(self) -> int:
+        """Environment steps per run when finished."""
+        return self.config.steps
+
+    def advance(self) -> Mapping[str, Tensor]:
+        """Act for ``update_every`` steps, then update; returns the last update's metrics, each (R,)."""
+        count = min(self.config.update_every, self.config.steps - self.steps)
+        self._collect(count)
+        if self.steps <= self.config.random_steps:
+            return {}
+        self._owed += count * self.config.updates_per_step
+        updates = int(self._owed)
+        self._owed -= updates
+        return self._update(updates)
+
+    def _acts_randomly(self) -> bool:
+        return self.steps < self.config.random_steps
+
+    def _reward_update_is_due(self) -> bool:
+        return self.reward.learned and self.updates % self.reward.update_every == 0
+
+    def _collect(self, count: int) -> None:
+        size = self.layout.action_size
+        random = self.generators.uniform((count, size), -1.0, 1.0)
+        noise = self.generators.normal((count, size))
+        for index in range(count):
+            if self._acts_randomly():
+                actions = random[:, index]
+            else:
+                seen = torch.from_numpy(self._observations).to(self.device)
+                actions = self.agent.act(seen, noise[:, index])
+            chosen = actions.cpu().numpy()
+            result = self.tasks.step(chosen, "policy")
+            final = result.terminated if self.config.bootstrap_timeouts else result.ended
+            self.buffer.add(
+                self.layout.pack(self._observations, chosen, result.next_observations, result.rewards, final)
+            )
+            self._ended.add(self.tasks.elapsed, result.terminated)
+            self._observations = result.next_observations
+            if result.ended.any():
+                fresh = self.resets.reset(self.tasks, result.ended)
+                self._observations = np.where(result.ended[:, None], fresh, self._observations)
+            self.steps += 1
+
+    def _update(self, count: int) -> Mapping[str, Tensor]:
+        if not count:
+            return {}
+        metrics: dict[str, Tensor] = {}
+        size = self.config.batch_size
+        rows = self.mixture.sample(self.buffer, self.generators, count, self.updates)
+        noise = self.generators.normal((count, self.agent.noise_rows, size, self.layout.action_size))
+        cloning = self._expert_batches(count, size) if self.agent.config.cloning_weight else None
+        for index in range(count):
+            if self._reward_update_is_due():
+                metrics.update(self._update_reward())
+            batch = self.layout.batch(rows[index])
+            batch = batch.with_rewards(self.reward.relabel(batch))
+            expert = self.layout.batch(cloning[index]) if cloning is not None else None
+            metrics.update(self.agent.update(batch, noise[:, index], expert))
+            metrics["reward"] = batch.rewards.mean(-1)
+            self.updates += 1
+        return metrics
+
+    def _update_reward(self) -> Mapping[str, Tensor]:
+        size = self.reward.batch_size
+        expert = self.layout.batch(self._expert_batches(1, size)[0])
+        indices = self.generators.integers(len(self.buffer), (size,))
+        learner = self.layout.batch(self.buffer.gather(indices))
+        shares = self._ended.shares(self.steps, self.device)
+        return self.reward.update(expert, learner, shares, self.generators)
+
+    def _expert_batches(self, count: int, size: int) -> list[Tensor]:
+        rows = self.mixture.expert_rows
+        return list(rows[self.generators.integers(len(rows), (count, size))].unbind(1))
+
+    def act(self, observations: Tensor) -> Tensor:
+        """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
+        return self.agent.act(observations)
+
+    def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
+        """The deployable policy of one run."""
+        net, spaces = self.agent.actor.net, self.tasks.spaces
+        head = "squashed-gaussian"
+        return Policy.of_network(net, run, self.agent.normaliser, head, self.task, spaces, training)
+
+    def step_counts(self) -> dict[str, np.ndarray]:
+        """Environment steps by purpose, each (R,)."""
+        return {name: counts.copy() for name, counts in self.tasks.counts.items()}
+
+    def state(self) -> State:
+        """Everything that decides how the training goes on: tensors, and the rest as JSON."""
+        tensors: dict[str, Tensor] = {"generators": self.generators.state()}
+        tensors |= {f"agent.{k}": v for k, v in self.agent.training_state().items()}
+        tensors |= {f"reward.{k}": v for k, v in self.reward.training_state().items()}
+        tensors |= {f"buffer.{k}": v for k, v in self.buffer.state().items()}
+        tensors["lost"] = torch.from_numpy(self._ended.lost)
+        tensors["observations"] = torch.from_numpy(self._observations)
+        for name, counts in self.tasks.counts.items():
+            tensors[f"counts.{name}"] = torch.from_numpy(counts)
+        environments: list[Any] = []
+        for index, captured in enumerate(self.tasks.capture()):
+            arrays, rest = _split_state(captured)
+            tensors |= {f"environment.{index}.{k}": torch.from_numpy(v) for k, v in arrays.items()}
+            environments.append(rest)
+        clock = {"steps": self.steps, "updates": self.updates, "owed": self._owed}
+        return State(tensors, {"clock": clock, "environments": environments})
+
+    def set_state(self, state: State) -> None:
+        """Continue from :meth:`state`: on the CPU bit-equal to never having stopped."""
+        tensors = state.tensors
+        self.generators.set_state(tensors["generators"])
+        self.agent.set_training_state(state.part("agent"))
+        self.reward.set_training_state(state.part("reward"))
+        self.buffer.set_state(state.part("buffer"))
+        self._ended.lost[:] = tensors["lost"].numpy()
+        self._observations = tensors["observations"].numpy()
+        for name, counts in self.tasks.counts.items():
+            counts[:] = tensors[f"counts.{name}"].numpy()
+        captured = [
+            _join_state({k: v.numpy() for k, v in state.part(f"environment.{index}").items()}, rest)
+            for index, rest in enumerate(state.values["environments"])
+        ]
+        self.tasks.restore(captured)
+        clock = state.values["clock"]
+        self.steps, self.updates, self._owed = clock["steps"], clock["updates"], clock["owed"]
+
+    def close(self) -> None:
+        """Free the environments."""
+        self.tasks.close()
+
+
+class EndedShares:
+    """The shares of time that expert and learner spend after early ends, were episodes carried on to the horizon.
+
+    The learner's is over all its steps so far, per run. Both get the same small pseudo-share, half a step of
+    the expert's time, so that their ratio is finite, and 1 when neither ever ended early.
+    """
+
+    def __init__(self, task: Task, demonstrations: Demonstrations | None, runs: int) -> None:
+        self._horizon = task.horizon
+        self.lost = np.zeros(runs)
+        lengths = np.ones(1) if demonstrations is None else demonstrations.episode_lengths
+        ended = np.zeros(1, bool) if demonstrations is None else demonstrations.episode_terminated
+        lost = float((task.horizon - lengths)[ended].sum())
+        time = float(lengths.sum())
+        self._pseudo = 0.5 / (time + 1)
+        self._expert = lost / (time + lost) + self._pseudo
+
+    def add(self, elapsed: np.ndarray, terminated: np.ndarray) -> None:
+        """Count the steps that early ends after ``elapsed`` steps (R,) left unused."""
+        self.lost += np.where(terminated, self._horizon - elapsed, 0)
+
+    def shares(self, steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The expert's and the learner's share, each (R,), after ``steps`` steps per run."""
+        learner = self.lost / (steps + self.lost) + self._pseudo
+        expert = np.full_like(learner, self._expert)
+        return (
+            torch.as_tensor(expert, dtype=torch.float32, device=device),
+            torch.as_tensor(learner, dtype=torch.float32, device=device),
+        )
+
+
+def _split_state(state: SimulatorState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A simulator state as arrays and JSON. Python floats survive JSON bit for bit."""
+    arrays = {"physics": state.physics} | {f"derived.{k}": v for k, v in state.derived.items()}
+    scalars: dict[str, Any] = {}
+    for name, value in state.attributes.items():
+        if isinstance(value, np.ndarray):
+            arrays[f"attribute.{name}"] = value
+        else:
+            scalars[name] = value.item() if isinstance(value, np.generic) else value
+    return arrays, {"attributes": scalars, "elapsed": state.elapsed, "random": json.dumps(state.random)}
+
+
+def _join_state(arrays: dict[str, np.ndarray], rest: Mapping[str, Any]) -> SimulatorState:
+    def part(prefix: str) -> dict[str, np.ndarray]:
+        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+    return SimulatorState(
+        physics=arrays["physics"],
+        derived=part("derived."),
+        attributes={**rest["attributes"], **part("attribute.")},
+        elapsed=rest["elapsed"],
+        random=json.loads(rest["random"]),
+    )

@@ -1,0 +1,246 @@
+"""Stacked networks: every parameter carries leading axes, so R runs (and M ensemble members) are one product.
+
+Shapes: R runs, M members, B batch, O observation, A action. A layer's weight is (R, in, out) or (R, M, in, out);
+`Gaussian actors`, `twin critics` and `discriminators` below are thin uses of one stacked perceptron.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .randomness import Generators
+
+Initialisation = Literal["linear", "orthogonal"]
+Activation = Literal["relu", "tanh", "elu", "leaky_relu", "silu"]
+
+_ACTIVATIONS = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "elu": nn.functional.elu,
+    "leaky_relu": nn.functional.leaky_relu,
+    "silu": nn.functional.silu,
+}
+
+
+class StackedMLP(nn.Module):
+    """Perceptrons, one for each index of the leading axes.
+
+    ``leading`` is (R,) or (R, M) and ``sizes`` the widths from input to output. With ``layer_norm`` each hidden
+    layer is normalised before its activation (no learned scale or shift).
+
+    The parameters are float32. :meth:`set_precision` with bfloat16 adds a copy for the matrix products, which
+    the optimiser differentiates instead of the parameters and refreshes after each step.
+    """
+
+    def __init__(
+        self,
+        leading: Sequence[int],
+        sizes: Sequence[int],
+        *,
+        layer_norm: bool = False,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.leading = tuple(leading)
+        self.sizes = tuple(sizes)
+        self._activation = _ACTIVATIONS[activation]
+        self.layer_norm = layer_norm
+        shapes = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*leading, i, o)) for i, o in shapes)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*leading, 1, o)) for _, o in shapes)
+        self._copies: list[Tensor] | None = None
+        self._train_copies = False
+
+    def initialise(self, generators: Generators, kind: Initialisation = "linear") -> None:
+        """Draw each run's parameters from its own generator.
+
+        ``linear`` is the default of ``torch.nn.Linear`` (uniform in ±1/√fan-in for weights and biases);
+        ``orthogonal`` draws orthogonal weights and leaves the biases at the default.
+        """
+        with torch.no_grad():
+            for weight, bias in zip(self.weights, self.biases, strict=True):
+                bound = 1 / math.sqrt(weight.shape[-2])
+                drawn = generators.uniform(tuple(weight.shape[1:]), -bound, bound)
+                if kind == "orthogonal":
+                    drawn = _orthogonal(generators.normal(tuple(weight.shape[1:])))
+                weight.copy_(drawn)
+                bias.copy_(generators.uniform(tuple(bias.shape[1:]), -bound, bound))
+        self.refresh()
+
+    def set_precision(self, dtype: torch.dtype, *, train: bool = True) -> None:
+        """Compute in ``dtype`` (float32 or bfloat16) from now on.
+
+        With ``train=False`` gradients are still taken at the float32 parameters (through ``exact=True``).
+        """
+        self._copies, self._train_copies = None, train
+        if dtype != torch.float32:
+            self._copies = [
+                parameter.detach().to(dtype).requires_grad_(train and parameter.requires_grad)
+                for parameter in self.master()
+            ]
+
+    def master(self) -> list[nn.Parameter]:
+        """The float32 parameters: weights, then biases."""
+        return [*self.weights, *self.biases]
+
+    def leaves(self) -> list[Tensor]:
+        """The tensors to differentiate: the copies in the computing precision, or the parameters themselves."""
+        return list(self.master()) if self._copies is None or not self._train_copies else self._copies
+
+    def refresh(self) -> None:
+        """Bring the computing copies up to the parameters."""
+        if self._copies is not None:
+            with torch.no_grad():
+                torch._foreach_copy_(self._copies, list(self.master()))  # pyright: ignore[reportPrivateUsage]
+
+    def forward(self, inputs: Tensor, *, exact: bool = False) -> Tensor:
+        """(*leading, B, in) or broadcastable to it -> float32 (*leading, B, out).
+
+        ``exact`` computes in float32 whatever the precision: for acting, and where second derivatives are taken.
+        """
+        tensors = list(self.master()) if exact or self._copies is None else self._copies
+        layers = len(self.weights)
+        hidden = inputs.to(tensors[0].dtype)
+        # One flat batch of matrices is what baddbmm takes; twin critics see the same rows twice.
+        hidden = hidden.expand(*self.leading, *hidden.shape[-2:]).flatten(0, len(self.leading) - 1)
+        for layer in range(layers):
+            weight, bias = tensors[layer].flatten(0, -3), tensors[layers + layer].flatten(0, -3)
+            hidden = torch.baddbmm(bias, hidden, weight)
+            if layer < layers - 1:
+                if self.layer_norm:
+                    hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
+                hidden = self._activation(hidden)
+        return hidden.unflatten(0, self.leading).float()
+
+    def extra_repr(self) -> str:
+        """The shape at a glance."""
+        return f"leading={self.leading}, sizes={self.sizes}, layer_norm={self.layer_norm}"
+
+
+def _orthogonal(normal: Tensor) -> Tensor:
+    """Orthogonal matrices from standard normal ones (*leading, in, out), by QR with the signs made unique."""
+    tall = normal if normal.shape[-2] >= normal.shape[-1] else normal.mT
+    q, r = torch.linalg.qr(tall)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    return q if normal.shape[-2] >= normal.shape[-1] else q.mT
+
+
+class Normaliser(nn.Module):
+    """Standardises observations with fixed statistics, kept as buffers so that they travel with the networks.
+
+    (x − mean) / std, clipped to ±``limit``. The identity when made with :meth:`identity`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, limit: float = 10.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.detach().clone().float())
+        self.register_buffer("std", std.detach().clone().float())
+        self.limit = limit
+
+    @classmethod
+    def identity(cls, size: int) -> Normaliser:
+        """Changes nothing."""
+        return cls(torch.zeros(size), torch.ones(size), limit=math.inf)
+
+    @classmethod
+    def of(cls, observations: np.ndarray, *, floor: float = 1e-2, limit: float = 10.0) -> Normaliser:
+        """From observations (N, O). ``floor`` bounds the deviation of a dimension that hardly moves in them."""
+        mean = torch.as_tensor(observations.mean(0, dtype=np.float64))
+        std = torch.as_tensor(observations.std(0, dtype=np.float64)).clamp(min=floor)
+        return cls(mean, std, limit)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(..., O) -> (..., O)."""
+        if math.isinf(self.limit):
+            return (observations - self.mean) / self.std
+        return ((observations - self.mean) / self.std).clamp(-self.limit, self.limit)
+
+
+LOG_STD_RANGE = (-20.0, 2.0)  # as in stable-baselines3's SAC
+_SQUASH_EPSILON = 1e-6  # the same, inside the logarithm of the tanh's slope
+
+
+class GaussianActor(nn.Module):
+    """A tanh-squashed Gaussian policy for each run (SAC's actor).
+
+    The network gives mean and log standard deviation (clamped to [−20, 2]) before the squashing.
+    """
+
+    def __init__(self, runs: int, observation_size: int, action_size: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.net = StackedMLP((runs,), (observation_size, *hidden, 2 * action_size))
+
+    def forward(self, observations: Tensor, *, exact: bool = False) -> tuple[Tensor, Tensor]:
+        """(R, B, O) -> mean and log standard deviation before squashing, each (R, B, A)."""
+        mean, log_std = self.net(observations, exact=exact).chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def sample(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (R, B, A) in (−1, 1) made from standard normal ``noise``, and log π (R, B)."""
+        mean, log_std = self(observations)
+        raw = mean + log_std.exp() * noise
+        actions = raw.tanh()
+        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        return actions, (gaussian - (1 - actions.square() + _SQUASH_EPSILON).log()).sum(-1)
+
+    def log_prob(self, observations: Tensor, actions: Tensor, *, edge: float = 1e-5) -> Tensor:
+        """log π(a|s) (R, B) of given actions; those at the edge are moved ``edge`` inside, where it is finite."""
+        mean, log_std = self(observations)
+        inside = actions.clamp(-1 + edge, 1 - edge)
+        noise = (inside.atanh() - mean) * (-log_std).exp()
+        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        return (gaussian - (1 - inside.square() + _SQUASH_EPSILON).log()).sum(-1)
+
+
+class DeterministicActor(nn.Module):
+    """A tanh policy without noise for each run (TD3's actor; behaviour cloning by squared error)."""
+
+    def __init__(self, runs: int, observation_size: int, action_size: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.net = StackedMLP((runs,), (observation_size, *hidden, action_size))
+
+    def forward(self, observations: Tensor, *, exact: bool = False) -> Tensor:
+        """(R, B, O) -> actions (R, B, A) in (−1, 1)."""
+        return self.net(observations, exact=exact).tanh()
+
+
+class TwinCritic(nn.Module):
+    """Two action values Q₁, Q₂ for each run: one stacked network with an ensemble axis of two."""
+
+    def __init__(
+        self,
+        runs: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        *,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = (observation_size + action_size, *hidden, 1)
+        self.net = StackedMLP((runs, 2), sizes, layer_norm=layer_norm)
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """(R, B, O) and (R, B, A) -> (R, 2, B)."""
+        return self.net(torch.cat((observations, actions), -1).unsqueeze(1)).squeeze(-1)
+
+
+class Discriminator(nn.Module):
+    """A score of state-action pairs for each run: high on expert data, low on the learner's."""
+
+    def __init__(self, runs: int, observation_size: int, action_size: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.net = StackedMLP((runs,), (observation_size + action_size, *hidden, 1))
+
+    def forward(self, inputs: Tensor, *, exact: bool = False) -> Tensor:
+        """(R, B, O + A) -> (R, B)."""
+        return self.net(inputs, exact=exact).squeeze(-1)

@@ -1,0 +1,130 @@
+"""Learning from the demonstrations alone: behaviour cloning."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import Demonstrations
+from ..robots import PURPOSES, Spaces, Task
+from .networks import DeterministicActor, GaussianActor, Normaliser
+from .optimisers import Adam
+from .policy import Policy
+from .randomness import Generators
+from .training import State
+
+
+@dataclasses.dataclass(frozen=True)
+class CloningConfig:
+    """Behaviour cloning by ``loss``: ``squared-error`` of a deterministic actor, or ``likelihood`` of a Gaussian.
+
+    ``steps`` counts updates on ``batch_size`` rows drawn with replacement. Expert actions at the edge of the
+    range are moved inside by 1e-5 for the likelihood, which is infinite at the edge.
+    """
+
+    steps: int = 20_000
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.0
+    hidden: tuple[int, ...] = (256, 256)
+    loss: Literal["squared-error", "likelihood"] = "squared-error"
+
+
+class BehaviourCloning:
+    """R behaviour clonings of the same demonstrations, each with its own initialisation and batches.
+
+    The released hybrid-IRL code regresses a *sampled* action, which adds the policy's variance to the error,
+    and on actions of another scale (reference/algorithms.md 1.3, 3.1); here the mean is regressed, and all
+    actions are in [−1, 1].
+    """
+
+    def __init__(
+        self,
+        config: CloningConfig,
+        task: Task,
+        spaces: Spaces,
+        demonstrations: Demonstrations,
+        normaliser: Normaliser,
+        seeds: list[int],
+        device: torch.device | str = "cpu",
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.config, self.task, self.spaces, self.seeds = config, task, spaces, seeds
+        self.device = torch.device(device)
+        sizes = (len(seeds), spaces.observation_size, spaces.action_size, config.hidden)
+        self.actor = GaussianActor(*sizes) if config.loss == "likelihood" else DeterministicActor(*sizes)
+        self.actor.to(self.device)
+        self.normaliser = normaliser.to(self.device)
+        self.generators = Generators(seeds, self.device)
+        self.actor.net.initialise(self.generators)
+        self.actor.net.set_precision(precision)
+        self.optimiser = Adam([self.actor.net], config.learning_rate, weight_decay=config.weight_decay)
+        self._observations = torch.from_numpy(demonstrations.observations).to(self.device)
+        self._actions = torch.from_numpy(demonstrations.actions).to(self.device)
+        self.steps = 0
+
+    @property
+    def total(self) -> int:
+        """Updates when finished."""
+        return self.config.steps
+
+    def advance(self) -> Mapping[str, Tensor]:
+        """The next hundred updates; returns the last one's metrics, each (R,)."""
+        count = min(100, self.config.steps - self.steps)
+        size = (count, self.config.batch_size)
+        indices = self.generators.integers(len(self._actions), size)
+        loss = torch.zeros(len(self.seeds))
+        for index in range(count):
+            rows = indices[:, index]
+            loss = self.loss(self.normaliser(self._observations[rows]), self._actions[rows])
+            self.optimiser.step(loss.sum())
+            self.steps += 1
+        return {"cloning_loss": loss.detach()}
+
+    def loss(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """The loss per run (R,) of normalised observations (R, B, O) and actions (R, B, A)."""
+        if isinstance(self.actor, GaussianActor):
+            return -self.actor.log_prob(observations, actions).mean(-1)
+        return (self.actor(observations) - actions).square().mean((1, 2))
+
+    @torch.no_grad()
+    def act(self, observations: Tensor) -> Tensor:
+        """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
+        seen = self.normaliser(observations)
+        if isinstance(self.actor, GaussianActor):
+            return self.actor(seen, exact=True)[0].tanh()
+        return self.actor(seen, exact=True)
+
+    def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
+        """The deployable policy of one run."""
+        head = "squashed-gaussian" if isinstance(self.actor, GaussianActor) else "deterministic"
+        return Policy.of_network(
+            self.actor.net, run, self.normaliser, head, self.task, self.spaces, training
+        )
+
+    def step_counts(self) -> dict[str, np.ndarray]:
+        """Environment steps by purpose, each (R,): none."""
+        return {name: np.zeros(len(self.seeds), np.int64) for name in PURPOSES}
+
+    def state(self) -> State:
+        """Everything that decides how the training goes on."""
+        tensors = {f"actor.{k}": v for k, v in self.actor.state_dict().items()}
+        tensors |= {f"optimiser.{k}": v for k, v in self.optimiser.state().items()}
+        tensors["generators"] = self.generators.state()
+        return State(tensors, {"steps": self.steps})
+
+    def set_state(self, state: State) -> None:
+        """Continue from :meth:`state`: on the CPU bit-equal to never having stopped."""
+        self.actor.load_state_dict(state.part("actor"))
+        self.actor.net.refresh()
+        self.optimiser.set_state(state.part("optimiser"))
+        self.generators.set_state(state.tensors["generators"])
+        self.steps = state.values["steps"]
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,25 @@
+"""Reset distributions: where an episode starts."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ..robots import TaskBatch
+
+
+class Resets(Protocol):
+    """Starts episodes of a task batch."""
+
+    def reset(self, tasks: TaskBatch, where: np.ndarray | None = None) -> np.ndarray:
+        """Start new episodes everywhere, or where the mask (R,) is true; returns observations (R, O)."""
+        ...
+
+
+class InitialResets:
+    """The task's own initial states."""
+
+    def reset(self, tasks: TaskBatch, where: np.ndarray | None = None) -> np.ndarray:
+        """As the task does it."""
+        return tasks.reset(where)

@@ -1,0 +1,33 @@
+"""Moment matching: the difference of means over gradient-bounded functions (MM, HyPE, FILTER, GUITAR)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .discriminator import DiscriminatorReward
+
+
+class WassersteinReward(DiscriminatorReward):
+    """max over f of E_learner[f] − E_expert[f] with a gradient penalty, r = −f (arXiv 2103.03236, 2402.08848).
+
+    The score here is −f: high on expert rows, so the reward is the score itself.
+    """
+
+    def form(self, scores: Tensor) -> Tensor:
+        """r = score."""
+        return scores
+
+    def objective(self, expert: Tensor, learner: Tensor) -> tuple[Tensor, Tensor]:
+        """Raise the expert's mean, lower the learner's."""
+        return -expert, learner
+
+    def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
+        """An extreme of the scores seen: the lowest where only the learner ends early, the highest where only the
+        expert does, and between them in proportion to the difference of their shares of time there.
+
+        A maximiser over a class of bounded functions would put its bound there; the range of the batch's scores
+        is the bound at hand.
+        """
+        low, high = scores.aminmax(dim=-1)
+        balance = (expert - learner) / (expert + learner)
+        return (low + high) / 2 + balance * (high - low) / 2

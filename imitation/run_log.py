@@ -1,0 +1,130 @@
+"""What a run leaves behind for people: metrics, evaluations and TensorBoard events."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from ..robots import InputError
+from .evaluation import Evaluation
+from .files import write_text
+
+_PACKAGES = ("understudy", "torch", "gymnasium", "mujoco", "numpy", "stable-baselines3", "hydra-core", "h5py")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def hardware(device: torch.device | str) -> dict[str, Any]:
+    """The machine that a result was made on."""
+    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else platform.processor()
+    return {
+        "device": str(device),
+        "processor": name or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+class RunLog:
+    """`metrics.csv`, `evaluations.csv` and TensorBoard events in a run directory.
+
+    ``steps`` are total environment steps per run for interactive learners, updates for offline ones. When a
+    training is resumed, rows after ``resume_at`` are dropped first: they are about to be made again.
+    """
+
+    def __init__(self, directory: Path, *, resume_at: int | None = None) -> None:
+        self._metrics = _Table(directory / "metrics.csv", ("step", "run"), resume_at)
+        self._evaluations = _Table(
+            directory / "evaluations.csv",
+            ("step", "run", "episode", "return", "length", "score", "environment_steps"),
+            resume_at,
+        )
+        purge = None if resume_at is None else resume_at + 1
+        self._events = SummaryWriter(str(directory / "events"), purge_step=purge)
+
+    def metrics(self, step: int, values: Mapping[str, Sequence[float]]) -> None:
+        """One row per run of named values, each (R,)."""
+        if not values:
+            return
+        runs = len(next(iter(values.values())))
+        rows = [
+            {"step": step, "run": run, **{k: f"{v[run]:.6g}" for k, v in values.items()}} for run in range(runs)
+        ]
+        self._metrics.write(rows)
+        for name, value in values.items():
+            for run in range(runs):
+                self._events.add_scalar(f"train/{name}/run-{run}", value[run], step)
+
+    def evaluation(self, step: int, evaluation: Evaluation, scores: np.ndarray | None, steps: np.ndarray) -> None:
+        """One row per episode: return, length, score (R, E) if known, environment steps of the run so far (R,)."""
+        rows: list[dict[str, Any]] = []
+        for (run, episode), value in np.ndenumerate(evaluation.returns):
+            row: dict[str, Any] = {
+                "step": step, "run": run, "episode": episode, "return": f"{value:.6f}",
+                "length": int(evaluation.lengths[run, episode]), "environment_steps": int(steps[run]),
+            }  # fmt: skip
+            if scores is not None:
+                row["score"] = f"{scores[run, episode]:.6f}"
+            rows.append(row)
+        self._evaluations.write(rows)
+        for run, returns in enumerate(evaluation.returns):
+            self._events.add_scalar(f"evaluation/return/run-{run}", float(returns.mean()), step)
+            if scores is not None:
+                self._events.add_scalar(f"evaluation/score/run-{run}", float(scores[run].mean()), step)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        self._events.flush()
+
+    def close(self) -> None:
+        """Finish the event file."""
+        self._events.close()
+
+
+class _Table:
+    """A CSV file that grows; a new column rewrites it, which happens a few times at the start of a run."""
+
+    def __init__(self, path: Path, columns: Iterable[str], resume_at: int | None) -> None:
+        self._path = path
+        self._columns = list(columns)
+        if resume_at is not None and path.exists():
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                self._columns = list(reader.fieldnames or self._columns)
+                rows = [row for row in reader if int(row["step"]) <= resume_at]
+            self._rewrite(rows)
+        else:
+            self._rewrite([])
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        new = [name for name in rows[0] if name not in self._columns]
+        if new:
+            self._columns += new
+            with self._path.open(newline="") as file:
+                self._rewrite(list(csv.DictReader(file)))
+        try:
+            with self._path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns, lineterminator="\n").writerows(rows)
+        except OSError as error:
+            raise InputError(f"cannot write {self._path}: {error.strerror}") from error
+
+    def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        lines = [",".join(self._columns)]
+        lines += [",".join("" if row.get(name) is None else str(row[name]) for name in self._columns) for row in rows]
+        write_text(self._path, "\n".join(lines) + "\n")

@@ -1,0 +1,34 @@
+"""The worlds: tasks, simulator state, environments stepped as one. Imports nothing else of the suite."""
+
+from .errors import InputError, nearest
+from .simulation import (
+    PURPOSES,
+    Purpose,
+    SimulatorState,
+    TaskBatch,
+    Transitions,
+    capture,
+    physics_state,
+    restore,
+    set_physics_state,
+)
+from .tasks import TASKS, Spaces, Task, find_task, task_of_environment
+
+__all__ = [
+    "PURPOSES",
+    "TASKS",
+    "InputError",
+    "Purpose",
+    "SimulatorState",
+    "Spaces",
+    "Task",
+    "TaskBatch",
+    "Transitions",
+    "capture",
+    "find_task",
+    "nearest",
+    "physics_state",
+    "restore",
+    "set_physics_state",
+    "task_of_environment",
+]

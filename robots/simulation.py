@@ -1,0 +1,175 @@
+"""Full simulator state, captured and restored bit-exactly, and R environments stepped as one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast, get_args
+
+import mujoco
+import numpy as np
+from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
+
+from .errors import InputError
+from .tasks import Spaces, Task
+
+Purpose = Literal["policy", "reward", "reset", "evaluation"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+# What MuJoCo derives from the state inside a step. Environments read some of it before the next step (Ant's
+# forward reward reads xpos, Humanoid's observation reads cinert and cvel), where it lags the state by one
+# substep, so recomputing it after a restore would not give the same bits.
+_DERIVED = (
+    "xpos", "xquat", "xmat", "xipos", "ximat", "xanchor", "xaxis", "geom_xpos", "geom_xmat", "site_xpos",
+    "site_xmat", "subtree_com", "subtree_linvel", "cinert", "cvel", "cdof", "actuator_length",
+    "actuator_velocity", "actuator_force", "qfrc_actuator", "qfrc_constraint", "qfrc_bias", "qfrc_passive",
+    "qacc", "cacc", "cfrc_int", "cfrc_ext", "sensordata",
+)  # fmt: skip
+_INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulatorState:
+    """Everything that decides how an episode goes on.
+
+    ``physics`` is MuJoCo's integration state, ``derived`` what environments read before the next step,
+    ``attributes`` what the environment object keeps itself, ``elapsed`` the steps of the episode so far and
+    ``random`` the state of the environment's generator (it decides the coming resets).
+    """
+
+    physics: np.ndarray
+    derived: Mapping[str, np.ndarray]
+    attributes: Mapping[str, Any]
+    elapsed: int
+    random: Mapping[str, Any]
+
+
+def physics_state(environment: MujocoEnv) -> np.ndarray:
+    """MuJoCo's integration state as one float64 vector: time, positions, velocities, warm start, controls, …"""
+    state = np.empty(mujoco.mj_stateSize(environment.model, _INTEGRATION), np.float64)
+    mujoco.mj_getState(environment.model, environment.data, state, _INTEGRATION)
+    return state
+
+
+def set_physics_state(environment: MujocoEnv, state: np.ndarray) -> None:
+    """Restore an integration state and everything MuJoCo derives from it."""
+    model, data = environment.model, environment.data
+    expected = mujoco.mj_stateSize(model, _INTEGRATION)
+    if state.shape != (expected,):
+        raise InputError(f"the simulator state has {state.shape} numbers but this task's has ({expected},)")
+    mujoco.mj_setState(model, data, state, _INTEGRATION)
+    mujoco.mj_forward(model, data)
+    # mj_forward solves the constraints anew and thereby moves the warm start: put the stored one back.
+    mujoco.mj_setState(model, data, state, _INTEGRATION)
+
+
+def capture(environment: MujocoEnv, elapsed: int) -> SimulatorState:
+    """The full state of an environment after ``elapsed`` steps of its episode."""
+    kept = {
+        name: value.copy() if isinstance(value, np.ndarray) else value
+        for name, value in vars(environment).items()
+        if isinstance(value, (bool, int, float, np.ndarray, np.generic))
+    }
+    derived = {name: getattr(environment.data, name).copy() for name in _DERIVED}
+    random = cast(dict[str, Any], environment.np_random.bit_generator.state)
+    return SimulatorState(physics_state(environment), derived, kept, elapsed, random)
+
+
+def restore(environment: MujocoEnv, state: SimulatorState) -> None:
+    """Put an environment into a captured state: what follows is bit-equal to what followed the capture."""
+    set_physics_state(environment, state.physics)
+    for name, value in state.derived.items():
+        getattr(environment.data, name)[...] = value
+    for name, value in state.attributes.items():
+        setattr(environment, name, value.copy() if isinstance(value, np.ndarray) else value)
+    environment.np_random.bit_generator.state = dict(state.random)
+
+
+@dataclasses.dataclass(frozen=True)
+class Transitions:
+    """One step of N environments: true next observations (N, O), task rewards (N,) and the two kinds of end (N,).
+
+    The rewards are the task's own. Evaluation and `learner=sac` use them; no imitation learner sees them.
+    """
+
+    next_observations: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Where the episode is over, for whichever reason (N,)."""
+        return self.terminated | self.truncated
+
+
+class TaskBatch:
+    """N environments of a task stepped as one, and the only place where environment steps are counted.
+
+    Actions are in [−1, 1] and scaled to the environment's own range here and nowhere else. Nothing resets by
+    itself: :meth:`step` returns the true last observation, and the caller resets what has ended.
+    Environment k is seeded with ``seeds[k]`` alone, so it behaves the same in a batch of any size.
+    """
+
+    def __init__(self, task: Task, seeds: Sequence[int], *, render: bool = False) -> None:
+        self.task = task
+        self.environments = [task.make(render=render) for _ in seeds]
+        self.spaces = Spaces.of(self.environments[0])
+        self._seeds: list[int | None] = [int(seed) for seed in seeds]
+        self.elapsed = np.zeros(len(seeds), np.int64)
+        self.counts: dict[Purpose, np.ndarray] = {name: np.zeros(len(seeds), np.int64) for name in PURPOSES}
+        self._low, self._high = self.spaces.action_low, self.spaces.action_high
+        self._scale, self._offset = self.spaces.action_scale, self.spaces.action_offset
+
+    def __len__(self) -> int:
+        return len(self.environments)
+
+    def reset(self, where: np.ndarray | None = None) -> np.ndarray:
+        """Start new episodes (everywhere, or where the mask (N,) is true); returns observations (N, O).
+
+        Rows that are not reset are zero. The first reset of an environment seeds it.
+        """
+        observations = np.zeros((len(self), self.spaces.observation_size), np.float32)
+        for index in range(len(self)) if where is None else np.flatnonzero(where):
+            observations[index], _ = self.environments[index].reset(seed=self._seeds[index])
+            self._seeds[index] = None
+            self.elapsed[index] = 0
+        return observations
+
+    def step(self, actions: np.ndarray, purpose: Purpose, where: np.ndarray | None = None) -> Transitions:
+        """Step every environment (or those where the mask (N,) is true) with actions (N, A) in [−1, 1].
+
+        Rows that are not stepped are zero and false.
+        """
+        count = len(self)
+        observations = np.zeros((count, self.spaces.observation_size), np.float32)
+        rewards = np.zeros(count)
+        terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
+        # float32 bounds times float32 actions can leave the range by a rounding, which MuJoCo would clip silently.
+        scaled = np.clip(actions.astype(np.float64) * self._scale + self._offset, self._low, self._high)
+        for index in range(count) if where is None else np.flatnonzero(where):
+            observations[index], rewards[index], terminated[index], _, _ = self.environments[index].step(
+                scaled[index]
+            )
+            self.elapsed[index] += 1
+            self.counts[purpose][index] += 1
+            truncated[index] = self.elapsed[index] >= self.task.horizon
+        return Transitions(observations, rewards, terminated, truncated & ~terminated)
+
+    def capture(self) -> list[SimulatorState]:
+        """The full state of every environment."""
+        return [capture(env, int(steps)) for env, steps in zip(self.environments, self.elapsed, strict=True)]
+
+    def restore(self, states: Sequence[SimulatorState]) -> None:
+        """Put every environment into a captured state."""
+        for index, (environment, state) in enumerate(zip(self.environments, states, strict=True)):
+            if self._seeds[index] is not None:  # a fresh environment has no generator until its first reset
+                environment.reset(seed=self._seeds[index])
+                self._seeds[index] = None
+            restore(environment, state)
+            self.elapsed[index] = state.elapsed
+
+    def close(self) -> None:
+        """Free the environments."""
+        for environment in self.environments:
+            environment.close()

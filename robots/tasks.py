@@ -1,0 +1,153 @@
+"""The task table: how a task is made, how long it lasts and what its reference returns are.
+
+Tasks are Gymnasium MuJoCo environments. A name of the table (``hopper``) or the id of any other registered
+Gymnasium MuJoCo environment (``HumanoidStandup-v5``) is a task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
+from gymnasium.spaces import Box
+
+from .errors import InputError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task by name.
+
+    ``horizon`` is the number of steps after which an episode is truncated. ``random_return`` is the mean
+    undiscounted return of uniform random actions and ``expert_return`` that of a good controller; a score is
+    normalised with them when the demonstrations do not bring their own. ``terminates`` says whether an episode
+    can end before the horizon (``health`` says when, in words).
+    """
+
+    name: str
+    environment_id: str
+    horizon: int
+    keywords: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    terminates: bool = True
+    health: str = ""
+    random_return: float | None = None
+    expert_return: float | None = None
+
+    def make(self, *, render: bool = False) -> MujocoEnv:
+        """The bare environment, without Gymnasium's wrappers: the batch keeps time and order itself.
+
+        Errors: :class:`InputError` when the id is not a MuJoCo environment that Gymnasium can make here.
+        """
+        keywords = dict(self.keywords)
+        if render:
+            keywords["render_mode"] = "rgb_array"
+        try:
+            environment = gymnasium.make(
+                self.environment_id, disable_env_checker=True, max_episode_steps=-1, **keywords
+            ).unwrapped
+        except (gymnasium.error.Error, ImportError, TypeError) as error:
+            raise InputError(f"task {self.name}: Gymnasium cannot make {self.environment_id}: {error}") from error
+        if not isinstance(environment, MujocoEnv) or not isinstance(environment.action_space, Box):
+            raise InputError(f"task {self.name}: {self.environment_id} is not a Gymnasium MuJoCo environment")
+        return environment
+
+    @property
+    def spaces(self) -> Spaces:
+        """Sizes and action bounds, read from a freshly made environment."""
+        environment = self.make()
+        try:
+            return Spaces.of(environment)
+        finally:
+            environment.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Spaces:
+    """``observation_size`` O, ``action_size`` A, the environment's own action bounds (A,), its rate in Hz."""
+
+    observation_size: int
+    action_size: int
+    action_low: np.ndarray
+    action_high: np.ndarray
+    control_rate: float
+
+    @classmethod
+    def of(cls, environment: MujocoEnv) -> Spaces:
+        """Read from an environment."""
+        box = cast(Box, environment.action_space)
+        return cls(
+            observation_size=int(np.prod(cast(tuple[int, ...], environment.observation_space.shape))),
+            action_size=int(np.prod(box.shape)),
+            action_low=np.asarray(box.low, np.float64),
+            action_high=np.asarray(box.high, np.float64),
+            control_rate=1.0 / environment.dt,
+        )
+
+    @property
+    def action_scale(self) -> np.ndarray:
+        """Half the width of the action range (A,)."""
+        return (self.action_high - self.action_low) / 2
+
+    @property
+    def action_offset(self) -> np.ndarray:
+        """The middle of the action range (A,)."""
+        return (self.action_high + self.action_low) / 2
+
+
+_NO_CONTACT_FORCES = MappingProxyType({"include_cfrc_ext_in_observation": False})
+
+# Returns of uniform random actions are means of 100 episodes recorded with `understudy record policy=random`;
+# expert returns are those of the bundled demonstrations, or for tasks without a bundle of a published SAC or
+# TRPO policy, rounded. They only matter when demonstrations bring no reference returns of their own.
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        task.name: task
+        for task in (
+            Task("hopper", "Hopper-v5", 1000, health="torso above 0.7 m and within 0.2 rad of upright",
+                 random_return=16.7, expert_return=3700.0),
+            Task("walker2d", "Walker2d-v5", 1000, health="torso between 0.8 and 2 m and within 1 rad of upright",
+                 random_return=1.8, expert_return=5400.0),
+            Task("halfcheetah", "HalfCheetah-v5", 1000, terminates=False,
+                 random_return=-273.6, expert_return=9400.0),
+            Task("ant", "Ant-v5", 1000, _NO_CONTACT_FORCES, health="torso between 0.2 and 1 m",
+                 random_return=-48.0, expert_return=5000.0),
+            Task("humanoid", "Humanoid-v5", 1000, health="torso between 1 and 2 m",
+                 random_return=112.6, expert_return=9800.0),
+            Task("swimmer", "Swimmer-v5", 1000, terminates=False, random_return=-1.3, expert_return=360.0),
+            Task("inverted-double-pendulum", "InvertedDoublePendulum-v5", 1000, health="tip above 1 m",
+                 random_return=56.0, expert_return=9359.0),
+            Task("reacher", "Reacher-v5", 50, terminates=False, random_return=-43.0, expert_return=-4.0),
+            Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-150.0, expert_return=-25.0),
+        )
+    }
+)  # fmt: skip
+
+
+def find_task(name: str) -> Task:
+    """The task of that name: one of the table, or any registered Gymnasium MuJoCo id (``Hopper-v4``).
+
+    Errors: :class:`InputError` with the nearest names when there is none.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    specification = gymnasium.registry.get(name)
+    if specification is None:
+        ids = [key for key, spec in gymnasium.registry.items() if "mujoco" in str(spec.entry_point)]
+        raise InputError(f"unknown task {name!r}: {nearest(name, [*TASKS, *ids])}")
+    horizon = specification.max_episode_steps
+    if horizon is None:
+        raise InputError(f"task {name}: its registration has no max_episode_steps, so an episode would never end")
+    return Task(name, name, horizon)
+
+
+def task_of_environment(environment_id: str, keywords: Mapping[str, Any]) -> Task | None:
+    """The table's task for an environment id and its arguments as a demonstration file names them, or none."""
+    for task in TASKS.values():
+        if task.environment_id == environment_id and dict(task.keywords) == dict(keywords):
+            return task
+    return None

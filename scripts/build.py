@@ -1,0 +1,236 @@
+"""From a resolved configuration to the objects of the library."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..datasets import Demonstrations, load
+from ..imitation.agents import SAC, SACConfig
+from ..imitation.fit import FitConfig, References
+from ..imitation.interactive import InteractiveConfig, InteractiveTraining
+from ..imitation.networks import Normaliser
+from ..imitation.offline import BehaviourCloning, CloningConfig
+from ..imitation.resets import InitialResets
+from ..imitation.rewards import (
+    DiscriminatorConfig,
+    GanConfig,
+    GanReward,
+    Reward,
+    TaskReward,
+    WassersteinReward,
+)
+from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
+from ..imitation.training import Training
+from ..robots import InputError, Spaces, Task, find_task
+from .settings import settings_of
+
+logger = logging.getLogger(__name__)
+Values = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A training and what goes with it; ``notes`` are choices worth a line in the log."""
+
+    training: Training
+    fit: FitConfig
+    references: References
+    device: torch.device
+    precision: torch.dtype
+    notes: tuple[str, ...]
+
+
+def build(config: Values, demonstrations: Demonstrations | None = None) -> Built:
+    """The training that a configuration describes, from given demonstrations or those that it names.
+
+    Errors: :class:`InputError` for everything that does not fit together, before anything starts.
+    """
+    device = find_device(_text(config, "device"))
+    precision = find_precision(_text(config, "precision"), device)
+    torch.set_num_threads(_count(config, "threads") if config["threads"] else available_threads())
+    task = find_task(_text(config, "task"))
+    demonstrations = demonstrations or _demonstrations(config, task)
+    seeds = [_count(config, "seed", least=0) + k for k in range(_count(config, "runs"))]
+    notes: list[str] = []
+    make = _cloning if config["loop"]["kind"] == "cloning" else _interactive
+    training = make(config, task, demonstrations, seeds, device, precision, notes)
+    evaluation, checkpoint = config["evaluation"], config["checkpoint"]
+    fit = FitConfig(
+        evaluate_every=_count(evaluation, "every", "evaluation.every"),
+        evaluation_episodes=_count(evaluation, "episodes", "evaluation.episodes"),
+        checkpoint_every=_count(checkpoint, "every", "checkpoint.every"),
+        log_every=_count(config, "log_every"),
+        keep_checkpoints=_count(checkpoint, "keep", "checkpoint.keep"),
+    )
+    return Built(training, fit, _references(task, demonstrations), device, precision, tuple(notes))
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` (a GPU if there is one), `cpu` or `cuda[:n]`. Errors: :class:`InputError` when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device={name}: auto, cpu, cuda or cuda:<number> is expected") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices here; use device=cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device={name}: auto, cpu, cuda or cuda:<number> is expected")
+    return device
+
+
+def find_precision(name: str, device: torch.device) -> torch.dtype:
+    """`float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies it natively."""
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _processor_has_bfloat16()
+        return torch.bfloat16 if native else torch.float32
+    if name not in ("float32", "bfloat16"):
+        raise InputError(f"precision={name}: float32, bfloat16 or auto is expected")
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def available_threads() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor_has_bfloat16() -> bool:
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(check is not None and check())
+
+
+def _demonstrations(config: Values, task: Task) -> Demonstrations | None:
+    data = config["data"]
+    if data["name"] is None:
+        return None
+    return load(
+        f"{task.name}-expert" if data["name"] == "auto" else str(data["name"]),
+        task,
+        episodes=_optional_count(data, "episodes"),
+        every=_optional_count(data, "every"),
+        rows=_optional_count(data, "rows"),
+    )
+
+
+def _references(task: Task, demonstrations: Demonstrations | None) -> References:
+    random, expert = task.random_return, task.expert_return
+    if demonstrations is not None:
+        random = demonstrations.random_return if demonstrations.random_return is not None else random
+        expert = demonstrations.expert_return if demonstrations.expert_return is not None else expert
+    return References(random, expert)
+
+
+def _normaliser(demonstrations: Demonstrations | None, spaces: Spaces) -> Normaliser:
+    if demonstrations is None:
+        return Normaliser.identity(spaces.observation_size)
+    return Normaliser.of(demonstrations.observations)
+
+
+def _cloning(
+    config: Values,
+    task: Task,
+    demonstrations: Demonstrations | None,
+    seeds: list[int],
+    device: torch.device,
+    precision: torch.dtype,
+    notes: list[str],
+) -> Training:
+    unused = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] != "none"]
+    if unused:
+        raise InputError(f"{unused[0]}={config[unused[0]]['kind']}: loop=cloning learns offline and has no {unused[0]}")
+    if demonstrations is None:
+        raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
+    settings = settings_of(CloningConfig, config["loop"], "loop", steps=_count(config, "steps"))
+    spaces = task.spaces
+    normaliser = _normaliser(demonstrations, spaces)
+    return BehaviourCloning(settings, task, spaces, demonstrations, normaliser, seeds, device, precision)
+
+
+def _interactive(
+    config: Values,
+    task: Task,
+    demonstrations: Demonstrations | None,
+    seeds: list[int],
+    device: torch.device,
+    precision: torch.dtype,
+    notes: list[str],
+) -> Training:
+    missing = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] == "none"]
+    if missing:
+        raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
+    spaces = task.spaces
+    normaliser = _normaliser(demonstrations, spaces)
+    sizes = (len(seeds), spaces.observation_size, spaces.action_size, normaliser, precision)
+    agent = SAC(settings_of(SACConfig, config["agent"], "agent"), *sizes)
+    reward = _reward(config, task, sizes, notes)
+    share = expert_share(config["mixture"].get("expert_share", 0.0))
+    more: dict[str, Any] = {"steps": _count(config, "steps"), "expert_share": share}
+    parts = (agent, reward, InitialResets(), demonstrations, seeds, device)
+    if config["loop"]["kind"] == "rounds":
+        check_rounds(reward)
+        return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)
+    return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts)
+
+
+def _reward(
+    config: Values,
+    task: Task,
+    sizes: tuple[int, int, int, Normaliser, torch.dtype],
+    notes: list[str],
+) -> Reward:
+    values = config["reward"]
+    if values["kind"] == "task":
+        return TaskReward()
+    settings: DiscriminatorConfig
+    if values["kind"] == "gan":
+        settings = settings_of(GanConfig, values, "reward")
+    else:
+        settings = settings_of(DiscriminatorConfig, values, "reward")
+    if settings.absorbing and not task.terminates:
+        settings = dataclasses.replace(settings, absorbing=False)
+        notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
+    elif settings.absorbing:
+        notes.append("early ends: absorbing states (the reward is relative to the absorbing state's)")
+    else:
+        notes.append("early ends: ignored, an ended episode is worth 0 whatever the reward's sign")
+    if isinstance(settings, GanConfig):
+        return GanReward(settings, *sizes)
+    return WassersteinReward(settings, *sizes)
+
+
+def expert_share(value: Any) -> tuple[tuple[int, float], ...]:
+    """A share, or a schedule [[batch number, share], …], as points. Errors: :class:`InputError`."""
+    points = [[0, value]] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    try:
+        shares = tuple((int(batch), float(share)) for batch, share in points)
+    except (TypeError, ValueError):
+        shares = ()
+    ascending = [batch for batch, _ in shares] == sorted({batch for batch, _ in shares})
+    if not shares or not ascending or not all(0 <= share <= 1 for _, share in shares):
+        raise InputError(
+            f"mixture.expert_share={value}: a share between 0 and 1, or ascending points [[batch,share],…]"
+        )
+    return shares
+
+
+def _text(values: Values, key: str) -> str:
+    return str(values[key])
+
+
+def _count(values: Values, key: str, option: str = "", *, least: int = 1) -> int:
+    value = values[key]
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
+    if not whole or value < least:
+        raise InputError(f"{option or key}={value}: a whole number of at least {least} is expected")
+    return int(value)
+
+
+def _optional_count(data: Values, key: str) -> int | None:
+    return None if data[key] is None else _count(data, key, f"data.{key}")

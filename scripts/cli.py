@@ -1,0 +1,58 @@
+"""The `understudy` command: finds the command that is asked for and hands over the arguments."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+# Nothing else is imported here: `understudy --help` must not wait for torch.
+
+COMMANDS = {
+    "train": "train a controller from demonstrations, with one learner and many runs at once",
+    "evaluate": "play a policy or every run of a training and print its returns; write a video",
+    "record": "record demonstrations from a policy, a stable-baselines3 zip or random actions",
+    "benchmark": "train several learners on several tasks and tabulate them with intervals",
+    "info": "print versions and devices",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `understudy <command> …` and return its exit code (2 for bad input)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"understudy {importlib.metadata.version('understudy')}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        from ..robots import nearest
+
+        print(f"understudy: there is no command {name!r}: {nearest(name, COMMANDS)}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f".{name}", __package__).main(rest)
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
+    return f"""usage: understudy COMMAND [key=value ...]
+
+From demonstrations of a MuJoCo task to a controller: learn from them, see how well it went, use it.
+
+commands:
+{commands}
+
+understudy COMMAND --help says what a command takes.
+
+examples:
+  understudy train task=hopper learner=bc
+  understudy evaluate runs/hopper episodes=20
+  understudy record policy=random task=hopper episodes=10 out=random.hdf5"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

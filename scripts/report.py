@@ -1,0 +1,152 @@
+"""What `train` shows: progress on the way, and a table, a curve and a line of JSON at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..imitation.fit import Progress, Run
+from ..imitation.statistics import summary
+from ..robots import PURPOSES
+
+
+class Reporter:
+    """Shows how a run goes: a bar with rate and time left on a terminal, a line per evaluation elsewhere."""
+
+    def __init__(self, run: Run, values: Mapping[str, Any], notes: Sequence[str], *, quiet: bool) -> None:
+        self._run, self._quiet = run, quiet
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._started, self._first = time.monotonic(), run.training.steps
+        self._shown = len(run.progress.points)
+        self._last_line = time.monotonic()
+        self._bar: Bar | None = None
+        if not quiet:
+            runs, data = len(run.training.seeds), values["data"]["name"]
+            source = f" from {data}" if data else ""
+            self._console.print(f"{values['learner']} on {values['task']}{source}, {runs} runs -> {run.directory}")
+            for note in notes:
+                self._console.print(f"  {note}")
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            self._bar = Bar(
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"), BarColumn(), TaskProgressColumn(),
+                TextColumn("{task.fields[rate]:.0f} steps/s"), TimeElapsedColumn(),
+                TextColumn("{task.fields[left]} left"), console=self._console,
+            )  # fmt: skip
+            total = self._run.training.total
+            self._task = self._bar.add_task("", total=total, completed=self._first, rate=0.0, left="?")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, progress: Progress, metrics: Mapping[str, list[float]]) -> None:
+        """After each piece of work."""
+        if self._quiet:
+            return
+        passed = time.monotonic() - self._started
+        rate = (progress.step - self._first) / max(passed, 1e-9)
+        left = _clock((self._run.training.total - progress.step) / max(rate, 1e-9))
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.step, rate=rate, left=left)
+        for point in progress.points[self._shown :]:
+            scores = self._run.references.score(point.returns.mean(1))
+            shown = point.returns.mean(1) if scores is None else scores
+            name = "return" if scores is None else "score"
+            self._console.print(
+                f"step {point.step:,}: {name} {' '.join(f'{value:.2f}' for value in shown)}"
+                f" · {rate:.0f} steps/s · {left} left"
+            )
+        if self._bar is None and len(progress.points) == self._shown and time.monotonic() - self._last_line > 60:
+            self._console.print(f"step {progress.step:,} · {rate:.0f} steps/s · {left} left")
+            self._last_line = time.monotonic()
+        if len(progress.points) > self._shown:
+            self._shown, self._last_line = len(progress.points), time.monotonic()
+        sys.stdout.flush()
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
+
+
+def table(run: Run, directory: Path) -> None:
+    """Print the final table: a row per run and the interquartile mean over runs."""
+    console = Console(highlight=False)
+    returns = run.progress.final_returns()
+    scores = run.references.score(returns)
+    counts = run.step_counts()
+    grid = Table(title="final: mean of the last three evaluations")
+    for name in ("run", "seed", "score", "return", *(f"{purpose} steps" for purpose in PURPOSES)):
+        grid.add_column(name, justify="right")
+    for k, seed in enumerate(run.training.seeds):
+        score = "-" if scores is None else f"{scores[k]:.3f}"
+        steps = (f"{counts[purpose][k]:,}" for purpose in PURPOSES)
+        grid.add_row(str(k), str(seed), score, f"{returns[k]:.1f}", *steps)
+    of_returns = summary(returns)
+    of_scores = None if scores is None else summary(scores)
+    grid.add_section()
+    grid.add_row(
+        "IQM", "",
+        "-" if of_scores is None else f"{of_scores.iqm:.3f} [{of_scores.low:.3f}, {of_scores.high:.3f}]",
+        f"{of_returns.iqm:.1f} [{of_returns.low:.1f}, {of_returns.high:.1f}]",
+        *(f"{counts[purpose].mean():,.0f}" for purpose in PURPOSES),
+    )  # fmt: skip
+    console.print(grid)
+    console.print(f"time {_clock(run.progress.seconds)} · curve {directory / 'learning_curve.png'}")
+    console.print(f"policy {directory / 'policy'} (of the run with the best final score)")
+
+
+def result(run: Run, directory: Path, policy: Path) -> dict[str, Any]:
+    """What the last line of `train` says. Steps are per run (their mean over runs, where runs differ)."""
+    returns = run.progress.final_returns()
+    scores = run.references.score(returns)
+    counts = run.step_counts()
+    return {
+        "score": None if scores is None else summary(scores).to_json(),
+        "return": summary(returns).to_json(),
+        "steps": {purpose: round(float(counts[purpose].mean())) for purpose in PURPOSES},
+        "seconds": round(run.progress.seconds, 1),
+        "run": str(directory),
+        "policy": str(policy),
+    }
+
+
+def learning_curve(run: Run, path: Path, title: str) -> None:
+    """Draw score (or return) over total environment steps: each run thin, the interquartile mean thick."""
+    import matplotlib  # slow to import, and only needed here
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    points = run.progress.points
+    environment = np.array([point.environment_steps for point in points])
+    offline = not environment.any()
+    steps = np.array([[point.step] for point in points]) * np.ones_like(environment) if offline else environment
+    values = np.array([point.returns.mean(1) for point in points])
+    scored = run.references.score(values)
+    shown = values if scored is None else scored
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    for k in range(shown.shape[1]):
+        axes.plot(steps[:, k], shown[:, k], color="C0", alpha=0.35, linewidth=1)
+    axes.plot(steps.mean(1), [summary(row).iqm for row in shown], color="C0", linewidth=2.5, label="IQM")
+    if scored is not None:
+        axes.axhline(1.0, color="grey", linestyle="--", linewidth=1, label="expert")
+    axes.set_xlabel("updates" if offline else "environment steps per run (policy + reward + reset)")
+    axes.set_ylabel("return" if scored is None else "normalised score")
+    axes.set_title(title)
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

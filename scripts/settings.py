@@ -1,0 +1,187 @@
+"""The configuration of `train`: groups made from the dataclasses of the library, composed by hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..imitation.agents import SACConfig
+from ..imitation.interactive import InteractiveConfig
+from ..imitation.offline import CloningConfig
+from ..imitation.rewards import DiscriminatorConfig, GanConfig
+from ..imitation.rounds import RoundsConfig
+from ..robots import InputError, nearest
+
+ConfigT = TypeVar("ConfigT")
+LEARNERS = Path(__file__).parent / "conf" / "learner"
+
+# Settings that stand elsewhere in the configuration: steps at the top, the expert share with the mixture.
+_ELSEWHERE = ("steps", "expert_share")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One choice on an axis: what it is in a line, and its settings' dataclass (none when it has none)."""
+
+    about: str
+    settings: type[Any] | None = None
+
+
+AXES: Mapping[str, Mapping[str, Choice]] = {
+    "loop": {
+        "interactive": Choice("act and update in turn", InteractiveConfig),
+        "rounds": Choice("the released code's rounds: act under a frozen reward, then update it", RoundsConfig),
+        "cloning": Choice("regression on the demonstrations alone", CloningConfig),
+    },
+    "agent": {"sac": Choice("soft actor-critic", SACConfig), "none": Choice("no agent (cloning)")},
+    "reward": {
+        "gan": Choice("a classifier's logit: softplus, logit or log-sigmoid", GanConfig),
+        "wasserstein": Choice("moment matching: difference of means", DiscriminatorConfig),
+        "task": Choice("the task's true reward, to train experts"),
+        "none": Choice("no reward (cloning)"),
+    },
+    "mixture": {
+        "learner": Choice("the learner's own rows"),
+        "hybrid": Choice("a scheduled share of expert rows in every batch (mixture.expert_share)"),
+        "none": Choice("no replay (cloning)"),
+    },
+    "resets": {"initial": Choice("the task's initial states"), "none": Choice("no episodes (cloning)")},
+}
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    for axis, choices in AXES.items():
+        for name, choice in choices.items():
+            node: dict[str, Any] = {"kind": name}
+            if choice.settings is not None:
+                node |= {
+                    field.name: _plain(field.default)
+                    for field in dataclasses.fields(choice.settings)
+                    if field.name not in _ELSEWHERE
+                }
+            if (axis, name) == ("mixture", "hybrid"):
+                node["expert_share"] = 0.25
+            store.store(group=axis, name=name, node=node)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType]
+
+
+_register()
+
+
+def prepared(arguments: Sequence[str]) -> list[str]:
+    """Arguments as hydra takes them: `data=x` names the data, whose other settings are `data.…`."""
+    return [f"data.name={a.removeprefix('data=')}" if a.startswith("data=") else a for a in arguments]
+
+
+def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
+    """The configuration for `key=value` arguments, and the name of its learner.
+
+    Errors: :class:`InputError` for an unknown option or choice, with the nearest names.
+    """
+    overrides = prepared(arguments)
+    check_choices(overrides)
+    try:
+        with hydra.initialize_config_module("understudy.scripts.conf", version_base="1.3"):
+            config = hydra.compose("train", overrides, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_in_a_sentence(error)) from error
+    learner = config.hydra.runtime.choices["learner"]
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return config, learner
+
+
+def check_choices(overrides: Sequence[str]) -> None:
+    """Refuse arguments that are not `key=value` and unknown choices of learner and axes, before hydra does."""
+    known = {axis: list(choices) for axis, choices in AXES.items()}
+    known["learner"] = [path.stem for path in LEARNERS.glob("*.yaml")]
+    for argument in overrides:
+        try:
+            override = OverridesParser.create().parse_override(argument)
+        except HydraException as error:
+            raise InputError(f"{argument!r} is not an option: options are written key=value") from error
+        key = override.key_or_group
+        if key not in known:
+            continue
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+        for value in values:
+            if str(value) not in known[key]:
+                raise InputError(f"unknown {key} {value!r}: {nearest(str(value), known[key])}")
+
+
+def _in_a_sentence(error: Exception) -> str:
+    first = str(error).strip().splitlines()[0]
+    key = re.search(r"(?:override|append to config|find)\w* '([^']+)'", first)
+    if key is None:
+        return first
+    with hydra.initialize_config_module("understudy.scripts.conf", version_base="1.3"):
+        config = hydra.compose("train", [])
+    names = list(_keys(OmegaConf.to_container(config)))  # pyright: ignore[reportArgumentType]
+    close = difflib.get_close_matches(key[1], names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else "understudy train --help lists the options"
+    return f"unknown option {key[1]!r}: {hint}"
+
+
+def _keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **more: Any) -> ConfigT:
+    """The frozen dataclass ``kind`` from a group's values; types are checked.
+
+    Errors: :class:`InputError` that names the option for a value of the wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    checked = {
+        name: _checked(value, hints[name], f"{where}.{name}")
+        for name, value in values.items()
+        if name != "kind" and name in fields
+    }
+    return kind(**checked, **more)
+
+
+def _checked(value: Any, hint: Any, option: str) -> Any:
+    arguments = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        if value is None and types.NoneType in arguments:
+            return None
+        return _checked(value, next(a for a in arguments if a is not types.NoneType), option)
+    if typing.get_origin(hint) is typing.Literal:
+        if value not in arguments:
+            raise InputError(f"{option}={value}: {nearest(str(value), arguments)}")
+        return value
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"{option}={value}: a list like [256,256] is expected")
+        return tuple(_checked(item, arguments[0], option) for item in value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint in (int, float) and not isinstance(value, bool) and isinstance(value, (int, float)):
+        if hint is int and value != int(value):
+            raise InputError(f"{option}={value}: a whole number is expected")
+        return hint(value)
+    if hint is str and isinstance(value, str):
+        return value
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    raise InputError(f"{option}={value}: {words[hint]} is expected")

@@ -1,0 +1,213 @@
+"""`understudy train`: from a configuration to a run directory with a controller in it. Wiring only."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ..datasets import Demonstrations
+from ..imitation.checkpoint import load_checkpoint
+from ..imitation.files import write_json, write_text
+from ..imitation.fit import Run
+from ..imitation.policy import Policy
+from ..imitation.run_log import hardware, versions
+from ..imitation.training import State
+from ..robots import InputError
+from .build import Built, build
+from .options import run_command
+from .report import Reporter, learning_curve, result, table
+from .settings import check_choices, compose, prepared
+from .train_help import train_help
+
+RESUMABLE = ("steps", "device", "threads", "quiet", "resume", "evaluation", "checkpoint", "log_every")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(argument in ("-h", "--help") for argument in arguments):
+        return run_command(lambda: print(train_help()))
+    if any(argument.startswith("-") for argument in arguments):
+        return run_command(lambda: _through_hydra(arguments))
+    return run_command(lambda: train(*compose(arguments), arguments))
+
+
+def _through_hydra(arguments: list[str]) -> None:
+    """Let hydra itself handle `--multirun`, `--cfg` and its other flags."""
+    plain = prepared(arguments)
+    check_choices([a for a in plain if not a.startswith("-")])
+
+    @hydra.main(version_base="1.3", config_path="pkg://understudy.scripts.conf", config_name="train")
+    def job(config: DictConfig) -> None:
+        learner = hydra.core.hydra_config.HydraConfig.get().runtime.choices["learner"]
+        overrides = list(hydra.core.hydra_config.HydraConfig.get().overrides.task)
+        code = run_command(lambda: train(config, str(learner), overrides))
+        if code:
+            raise SystemExit(code)
+
+    sys.argv = ["understudy train", *plain]
+    job()
+
+
+def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Train as configured; returns what the last line of the command says.
+
+    Errors: :class:`InputError` for anything that does not fit, before the run directory is made.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    values["learner"] = learner
+    if values["resume"] is None:
+        directory, state = _new_directory(values), None
+    else:
+        directory, values = _resumed(Path(str(values["resume"])), values, arguments)
+        state = load_checkpoint(Path(str(values["resume"])))
+    summary = _fit(values, directory, build(values), state)
+    print(json.dumps(summary), flush=True)
+    return summary
+
+
+def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Policy:
+    """Train from Python: the policy of the run with the best final score.
+
+    ``options`` are those of the command line (``steps=50_000, runs=3``; nested ones by a dictionary,
+    ``**{"agent.learning_rate": 1e-4}``). The run directory is made as by the command.
+    Errors: :class:`InputError` as the command.
+    """
+    given = {"task": demonstrations.task_name, "quiet": True, **options}
+    texts = ["null" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for v in given.values()]
+    arguments = [f"{name}={text}" for name, text in zip(given, texts, strict=True)]
+    config, _ = compose([f"learner={learner}", *arguments])
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    values["learner"] = learner
+    values["data"]["name"] = demonstrations.source
+    summary = _fit(values, _new_directory(values), build(values, demonstrations), None)
+    return Policy.from_pretrained(summary["policy"])
+
+
+def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | None) -> dict[str, Any]:
+    run = Run(built.training, directory, built.fit, built.references)
+    if state is None:
+        _describe(directory, values, built)
+    else:
+        run.resume(state)
+    reporter = Reporter(run, values, built.notes, quiet=bool(values["quiet"]))
+    try:
+        with _Signals() as signals, reporter:
+            progress = run.fit(reporter, signals.received)
+        if progress.stopped is not None:
+            raise Stopped(progress.stopped, progress.step, directory)
+        about = {name: values[name] for name in ("learner", "task", "data")} | {"versions": versions()}
+        policy = run.save_policies(about)
+        learning_curve(run, directory / "learning_curve.png", f"{values['learner']} on {values['task']}")
+        summary = result(run, directory, policy)
+        write_json(directory / "result.json", summary)
+        if not values["quiet"]:
+            table(run, directory)
+        return summary
+    finally:
+        built.training.close()
+
+
+class Stopped(InputError):
+    """A signal ended the training; the checkpoint is written. ``code`` is the exit code that shells expect."""
+
+    def __init__(self, name: str, step: int, directory: Path) -> None:
+        super().__init__(f"stopped by {name} at step {step}: go on with understudy train resume={directory}")
+        self.code = 128 + signal.Signals[name].value
+
+
+class _Signals:
+    """While it is open, SIGINT and SIGTERM ask the training to stop after the piece of work in hand."""
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def received(self) -> str | None:
+        return self._name
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._name = signal.Signals(number).name
+        # A second one ends the process at once: the checkpoint may be what hangs.
+        signal.signal(number, self._before[signal.Signals(number)])
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread may handle signals: whoever runs us elsewhere handles them
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _new_directory(values: dict[str, Any]) -> Path:
+    if values["directory"] is not None:
+        directory = Path(str(values["directory"]))
+        if directory.exists() and any(directory.iterdir()):
+            raise InputError(f"directory={directory} is not empty: choose another, or go on with resume={directory}")
+        return directory
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    directory = Path("runs") / str(values["task"]) / str(values["learner"]) / stamp
+    count = 1
+    while directory.exists():
+        count += 1
+        directory = directory.with_name(f"{stamp}-{count}")
+    return directory
+
+
+def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    """The run directory of a run or checkpoint, and its configuration with what may change on the way."""
+    directory = path if (path / "config.yaml").is_file() else path.parent.parent
+    if not (directory / "config.yaml").is_file():
+        raise InputError(f"resume={path}: it is not a run directory with a config.yaml, nor one of its checkpoints")
+    try:
+        stored: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(directory / "config.yaml"))  # pyright: ignore
+    except Exception as error:
+        raise InputError(f"{directory / 'config.yaml'} is damaged: restore it from a copy") from error
+    for argument in arguments:
+        name = argument.lstrip("+~").partition("=")[0].partition(".")[0]
+        if name not in RESUMABLE:
+            raise InputError(
+                f"{argument}: a resumed run keeps its settings; only {', '.join(RESUMABLE)} may change"
+            )
+        stored[name] = values[name] if "." not in argument.partition("=")[0] else _merged(stored, values, argument)
+    return directory, stored
+
+
+def _merged(stored: dict[str, Any], values: dict[str, Any], argument: str) -> Any:
+    group, key = argument.partition("=")[0].split(".")[:2]
+    return {**stored[group], key: values[group][key]}
+
+
+def _describe(directory: Path, values: dict[str, Any], built: Built) -> None:
+    """Write the resolved configuration, versions and hardware."""
+    write_text(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(values)))
+    about = {
+        "versions": versions(),
+        "hardware": hardware(built.device),
+        "precision": str(built.precision).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "command": ["understudy", *sys.argv[1:]],
+        "notes": list(built.notes),
+        "references": {"random": built.references.random, "expert": built.references.expert},
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    write_json(directory / "run.json", about)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
