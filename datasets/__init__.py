@@ -1,0 +1,7 @@
+"""Demonstrations: read, checked, cut down and written. Imports nothing of the suite but the robots."""
+
+from .catalogue import bundled, load
+from .d4rl import read_d4rl, write_d4rl
+from .demonstrations import Demonstrations
+
+__all__ = ["Demonstrations", "bundled", "load", "read_d4rl", "write_d4rl"]

@@ -30,6 +30,7 @@ _PER_EPISODE: Mapping[str, tuple[int, type[np.generic], str]] = {
     "starts": (1, np.int64, "iu"),
     "episode_returns": (1, np.float64, "f"),
     "episode_lengths": (1, np.int64, "iu"),
+    "episode_terminated": (1, np.bool_, "b"),
     "episode_seeds": (1, np.int64, "iu"),
 }
 
@@ -49,9 +50,10 @@ class Demonstrations:
     int64, the step within the episode; and where the source has them the simulator's state before the action:
     ``states`` (N, S) float64 as :func:`understudy.robots.set_physics_state` takes it, ``qpos`` and ``qvel``.
 
-    Per episode (E): ``starts`` (E,) int64, the row with which it begins; ``episode_returns`` and
-    ``episode_lengths`` of the episode as it was recorded, whatever rows are left of it here (computed from the
-    rows when not given); ``episode_seeds`` int64, with which the environment was reset.
+    Per episode (E): ``starts`` (E,) int64, the row with which it begins; ``episode_returns`` float64,
+    ``episode_lengths`` int64 and ``episode_terminated`` bool (whether the task ended it) of the episode as it
+    was recorded, whatever rows are left of it here (computed from the rows when not given); ``episode_seeds``
+    int64, with which the environment was reset.
 
     ``environment_id`` and ``environment_keywords`` say what it was recorded on; ``random_return`` and
     ``expert_return`` are the references for normalised scores; ``source`` names the file in messages;
@@ -77,6 +79,7 @@ class Demonstrations:
     qvel: np.ndarray | None = None
     episode_returns: np.ndarray = dataclasses.field(default_factory=_not_given)
     episode_lengths: np.ndarray = dataclasses.field(default_factory=_not_given)
+    episode_terminated: np.ndarray = dataclasses.field(default_factory=_not_given)
     episode_seeds: np.ndarray | None = None
     random_return: float | None = None
     expert_return: float | None = None
@@ -98,6 +101,9 @@ class Demonstrations:
             object.__setattr__(self, "episode_returns", returns)
         if len(self.episode_lengths) == 0:
             object.__setattr__(self, "episode_lengths", np.diff(bounds))
+        if len(self.episode_terminated) == 0:
+            terminated = np.logical_or.reduceat(self.terminated, self.starts)
+            object.__setattr__(self, "episode_terminated", terminated)
         for name in _PER_EPISODE:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.starts):
@@ -114,9 +120,7 @@ class Demonstrations:
         """
         available = len(self.starts)
         if not 1 <= count <= available:
-            raise InputError(
-                f"{self.source}: asked for the first {count} episodes, but it has {available}; ask for 1 to {available}"
-            )
+            raise self._too_many(count, "episodes", available)
         end = len(self) if count == available else int(self.starts[count])
         return self._take(np.arange(end), self.starts[:count])
 
@@ -126,7 +130,7 @@ class Demonstrations:
         Errors: :class:`InputError` when ``step`` is not positive.
         """
         if step < 1:
-            raise InputError(f"{self.source}: asked for every {step}-th row, but that number must be positive")
+            raise InputError(f"{self.source}: asked for every {step}-th row; ask for a positive number")
         lengths = np.diff(np.append(self.starts, len(self)))
         position = np.arange(len(self)) - np.repeat(self.starts, lengths)
         kept = -(-lengths // step)
@@ -138,15 +142,11 @@ class Demonstrations:
         Errors: :class:`InputError` when there are fewer.
         """
         if not 1 <= count <= len(self):
-            raise InputError(
-                f"{self.source}: asked for the first {count} rows, but it has {len(self)}; ask for 1 to {len(self)}"
-            )
+            raise self._too_many(count, "rows", len(self))
         return self._take(np.arange(count), self.starts[self.starts < count])
 
-    def select(
-        self, episodes: int | None = None, every: int | None = None, rows: int | None = None
-    ) -> Demonstrations:
-        """The first ``episodes``, of these every ``every``-th row, of these the first ``rows``; none means all."""
+    def select(self, episodes: int | None = None, every: int | None = None, rows: int | None = None) -> Demonstrations:
+        """The first ``episodes``, of these every ``every``-th row, of these the first ``rows``; none is all."""
         chosen = self if episodes is None else self.episodes(episodes)
         chosen = chosen if every is None else chosen.every(every)
         return chosen if rows is None else chosen.rows(rows)
@@ -158,7 +158,7 @@ class Demonstrations:
         return mean.astype(np.float32), deviation.astype(np.float32)
 
     def _take(self, index: np.ndarray, starts: np.ndarray) -> Demonstrations:
-        """The rows of ``index``; episodes are dropped from the end only, so the first ``len(starts)`` are left."""
+        """The rows of ``index``; episodes are only dropped from the end, so the first ``len(starts)`` stay."""
         changes: dict[str, Any] = {"starts": starts}
         for name in _COLUMNS:
             value = getattr(self, name)
@@ -168,27 +168,28 @@ class Demonstrations:
             changes[name] = None if value is None else value[: len(starts)]
         return dataclasses.replace(self, **changes)
 
+    def _too_many(self, count: int, what: str, available: int) -> InputError:
+        return InputError(
+            f"{self.source}: asked for the first {count} {what}, but it has {available}; ask for 1 to {available}"
+        )
+
     def _error(self, name: str, problem: str) -> InputError:
         return InputError(f"{self.source}: '{name}' {problem}")
 
-    def _checked(
-        self, name: str, value: Any, dimensions: int, kind: type[np.generic], accepted: str
-    ) -> np.ndarray:
+    def _checked(self, name: str, value: Any, dimensions: int, kind: type[np.generic], accepted: str) -> np.ndarray:
         """One column as an array of its own type, after checks that need no other column."""
         array = np.asarray(value)
         if array.dtype.kind not in accepted:
             raise self._error(name, f"holds {array.dtype} but must hold {np.dtype(kind)}")
         if name == "episode_seeds" and array.dtype.itemsize < 4:
-            raise self._error(name, f"holds {array.dtype}, in which larger seeds wrap around; give them as int64")
+            raise self._error(name, f"holds {array.dtype}, in which seeds wrap around; give them as int64")
         if array.ndim != dimensions:
             raise self._error(name, f"has shape {array.shape} but must have {dimensions} dimension(s)")
         if accepted == "f":
             finite = np.isfinite(array)
             if not finite.all():
                 count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
-                raise self._error(
-                    name, f"holds NaN or infinity in {count} of {array.size} places, first in row {row}"
-                )
+                raise self._error(name, f"holds NaN or infinity in {count} of {array.size} places, first in row {row}")
         return array.astype(kind, copy=False)
 
     def _check_sizes(self) -> None:
@@ -220,4 +221,4 @@ class Demonstrations:
         back = np.flatnonzero((np.diff(self.times) < 1) & ~last[:-1])
         if len(back) or self.times.min() < 0:
             row = int(back[0]) + 1 if len(back) else int(self.times.argmin())
-            raise self._error("times", f"must rise within an episode and not be negative, unlike in row {row}")
+            raise self._error("times", f"must rise from 0 or more within an episode, unlike in row {row}")

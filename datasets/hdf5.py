@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from ..robots import InputError, nearest
+from ..robots import InputError
 
 # With one column to a chunk and its bytes shuffled, neighbouring numbers share their leading bytes, and gzip
 # makes a tenth less of them than with whole rows. Longer chunks cost memory and gain nothing.
@@ -31,13 +32,13 @@ class Hdf5File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.is_dir():
-            raise InputError(f"{path}: is a directory; give the HDF5 file in it")
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file")
         try:
             with path.open("rb") as file:
                 empty = not file.read(1)
+        except IsADirectoryError as error:
+            raise InputError(f"{path}: is a directory; give the HDF5 file in it") from error
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: there is no such file; check the path") from error
         except OSError as error:
             raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
         if empty:
@@ -70,7 +71,7 @@ class Hdf5File:
         return sorted(names)
 
     def attributes(self) -> dict[str, Any]:
-        """The attributes of the root and of ``metadata`` as Python values; where both have one, the root's."""
+        """The attributes of ``metadata`` and the root as Python values; where both have one, the root's."""
         found: dict[str, Any] = {}
         with self._damage("its attributes"):
             for place in ("metadata", "/"):
@@ -80,12 +81,10 @@ class Hdf5File:
         return found
 
     def floats(self, key: str, columns: int, whose: str, rows: int | None = None) -> np.ndarray:
-        """An array of floats (rows, columns) as the file has it; ``whose`` says in messages who wants it so."""
+        """An array of floats (rows, columns) as the file has it; ``whose`` says in messages who wants it."""
         array = self._array(key, "f", "floats (float32 or float64)")
         if array.ndim != 2 or array.shape[1] != columns:
-            raise InputError(
-                f"{self.path}: '{key}' has shape {array.shape} but {whose} has rows of {columns} numbers"
-            )
+            raise InputError(f"{self.path}: '{key}' has shape {array.shape} but {whose} has rows of {columns} numbers")
         self._check_rows(key, array, rows)
         self._check_finite(key, array)
         return array
@@ -125,14 +124,16 @@ class Hdf5File:
         if not finite.all():
             count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
             raise InputError(
-                f"{self.path}: '{key}' holds NaN or infinity in {count} of {array.size} places, first in row {row}; "
-                "record it again, or leave those episodes out"
+                f"{self.path}: '{key}' holds NaN or infinity in {count} of {array.size} places, first in "
+                f"row {row}; record it again, or leave those episodes out"
             )
 
     def _array(self, key: str, kinds: str, wanted: str) -> np.ndarray:
         if key not in self:
             there = self.keys()
-            hint = f"; {nearest(key, there)}" if there else ""
+            # Stricter than for names that people type: the other arrays' names are like this one, but no mistake.
+            close = difflib.get_close_matches(key, there, n=1, cutoff=0.75)
+            hint = f"; did you mean {close[0]}?" if close else "; record it again with it, or rename what it is"
             has = ", ".join(there) or "no arrays at all"
             raise InputError(f"{self.path}: '{key}' is missing; the file has {has}{hint}")
         with self._damage(f"'{key}'"):
@@ -140,12 +141,13 @@ class Hdf5File:
             if not isinstance(item, h5py.Dataset):
                 raise InputError(f"{self.path}: '{key}' is a group but must be an array of {wanted}")
             if item.dtype.kind not in kinds:
-                raise InputError(f"{self.path}: '{key}' holds {_type_name(item.dtype)} but must hold {wanted}")
+                has = _type_name(item.dtype)
+                raise InputError(f"{self.path}: '{key}' holds {has} but must hold {wanted}")
             return np.asarray(item[()])
 
     @contextlib.contextmanager
-    def _damage(self, what: str) -> Iterator[None]:
-        """Turn what h5py raises over a damaged file (these types, found by damaging files) into one sentence."""
+    def _damage(self, what: str) -> Generator[None]:
+        """Turn what h5py raises over a damaged file (these types, by trial) into one sentence."""
         try:
             yield
         except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
@@ -176,17 +178,19 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
     Errors: :class:`InputError` when it exists and is not to be overwritten, or has no folder to be in.
     """
-    if path.is_dir():
+    try:
+        exists, directory, homeless = path.exists(), path.is_dir(), not path.parent.is_dir()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if directory:
         raise InputError(f"{path}: is a directory; give a file name in it")
-    if path.exists() and not overwrite:
+    if exists and not overwrite:
         raise InputError(f"{path}: exists already; choose another name or allow overwriting")
-    if not path.parent.is_dir():
+    if homeless:
         raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
 
 
-def write_hdf5(
-    path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], *, overwrite: bool
-) -> None:
+def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], *, overwrite: bool) -> None:
     """Write arrays (compressed without loss) and root attributes as one file, all of it or nothing.
 
     Errors: :class:`InputError` as :func:`check_target`, or when the system refuses, for instance a full disk.
@@ -200,14 +204,20 @@ def write_hdf5(
                 key, data=array, chunks=chunks, shuffle=True, compression="gzip", compression_opts=_GZIP_LEVEL
             )
         for name, value in attributes.items():
-            file.attrs[name] = value
+            try:
+                file.attrs[name] = value
+            except (OSError, RuntimeError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{path}: attribute '{name}' cannot be stored ({error}); "
+                    "give a number, a short text or a short list of either"
+                ) from error
         file.flush()
         image = file.id.get_file_image()
     _write_atomically(path, image)
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
-    # In the same folder, as a rename across file systems is not atomic; "x" as nobody else's file is to be hit.
+    # In the same folder, as no rename across file systems is atomic; "x" so as to hit nobody else's file.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         try:
@@ -215,12 +225,16 @@ def _write_atomically(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "choose a folder that has room and that you may write to"
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error}); "
+        "choose a folder that has room and that you may write to"
+    )

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..robots import TASKS, InputError, Spaces, Task, find_task, task_of_environment
+from .demonstrations import Demonstrations
 from .states import StateLayout
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class World:
         """Make the task's environment once and look."""
         environment = task.make()
         try:
-            return cls(task, Spaces.of(environment), StateLayout.of(environment.model))
+            return cls(task, Spaces.of(environment), StateLayout.of(cast(Any, environment).model))
         finally:
             environment.close()
 
@@ -41,18 +42,20 @@ class World:
         return f"task {self.task.name} ({describe(self.task.environment_id, self.task.keywords)})"
 
     def scaled(self, actions: np.ndarray) -> np.ndarray:
-        """Actions (N, A) in [−1, 1] in the environment's units, float64, bit-equal to what ``TaskBatch`` sends."""
+        """Actions (N, A) in [−1, 1] in the environment's units (float64), bit-equal to ``TaskBatch``'s."""
         scaled = actions.astype(np.float64) * self.spaces.action_scale + self.spaces.action_offset
         return np.clip(scaled, self.spaces.action_low, self.spaces.action_high)
 
     def normalised(self, actions: np.ndarray) -> np.ndarray:
-        """Actions (N, A) in the environment's units in [−1, 1], float64; beyond it where they are out of bounds."""
+        """Actions (N, A) in the environment's units in [−1, 1] (float64), not clipped."""
         return (actions.astype(np.float64) - self.spaces.action_offset) / self.spaces.action_scale
 
     def preceding_controls(self, actions: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """The controls still set before each action: the preceding action's, and at a start those after a reset."""
+        """The controls (N, A) still set before each action: the preceding one's, or those after a reset."""
         controls = np.roll(self.scaled(actions), 1, axis=0)
-        controls[starts] = self.layout.fresh[self.layout.columns["ctrl"]]
+        fresh = self.layout.fresh[self.layout.columns["ctrl"]]
+        if controls.shape[1] == len(fresh):  # otherwise actions are no controls, and the caller finds no match
+            controls[starts] = fresh
         return controls
 
 
@@ -100,7 +103,7 @@ def recorded_environment(path: Path, attributes: Mapping[str, Any]) -> Recorded 
 
 
 def task_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recorded: Recorded | None) -> Task:
-    """The task to read a file for: the given one if it fits what the file says, else the one that the file says.
+    """The task to read a file for: the given one if it fits what the file says, or the one that it says.
 
     Errors: :class:`InputError` when the file was recorded on another environment, or says nothing to go by.
     """
@@ -125,7 +128,7 @@ def _fits(path: Path, task: Task, recorded: Recorded) -> bool:
             f"{path}: was recorded on {recorded}, but task {task.name} is {wanted}; "
             "give the task it was recorded on, or demonstrations of this one"
         )
-    # Arguments mean different things in different versions; the sizes are compared when the arrays are read.
+    # Arguments mean different things in different versions; sizes are compared when the arrays are read.
     _log.warning("%s: was recorded on %s and is used for %s, whose physics may differ", path, recorded, wanted)
     return True
 
@@ -137,6 +140,19 @@ def _registered_task(path: Path, recorded: Recorded) -> Task:
         raise InputError(
             f"{path}: was recorded on {recorded}, which is no task here; give the task to use it for"
         ) from error
+
+
+def task_named(demonstrations: Demonstrations) -> Task:
+    """The task that demonstrations name, with the arguments of their environment where the table has it not.
+
+    Errors: :class:`InputError` when there is none of that name.
+    """
+    if demonstrations.task_name in TASKS:
+        return TASKS[demonstrations.task_name]
+    task = find_task(demonstrations.task_name)
+    if task.environment_id != demonstrations.environment_id:
+        return task
+    return dataclasses.replace(task, keywords=dict(demonstrations.environment_keywords))
 
 
 def finite_number(path: Path, attributes: Mapping[str, Any], name: str) -> float | None:

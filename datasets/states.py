@@ -24,7 +24,7 @@ def _components() -> dict[str, int]:
     for name, member in mujoco.mjtState.__members__.items():
         bit = int(member)
         if name.startswith(_PREFIX) and bit.bit_count() == 1 and bit & _INTEGRATION:
-            short = name.removeprefix(_PREFIX).lower()
+            short = str(name).removeprefix(_PREFIX).lower()
             bits[_FIELDS.get(short, short)] = bit
     return dict(sorted(bits.items(), key=lambda item: item[1]))
 
@@ -33,8 +33,8 @@ def _components() -> dict[str, int]:
 class StateLayout:
     """How a model's integration state (S numbers) is made up.
 
-    ``columns`` has the place of each component that is not empty, ``fresh`` (S,) is the state of freshly reset
-    data. Components and their order are MuJoCo's own and differ between its versions, so files keep them by name.
+    ``columns`` has the place of each component that is not empty, ``fresh`` (S,) is the state of freshly
+    reset data. Components and their order are MuJoCo's and differ between its versions: files go by name.
     """
 
     columns: Mapping[str, slice]
@@ -45,7 +45,7 @@ class StateLayout:
         """Read from a model (an ``MjModel``), and checked against MuJoCo's own concatenation."""
         data = mujoco.MjData(model)
         fresh = _state(model, data, _INTEGRATION)
-        # Distinct numbers show that the parts in the order of their bits are the whole, which no manual promises.
+        # Distinct numbers show that the parts in the order of their bits are the whole.
         mujoco.mj_setState(model, data, np.arange(1.0, len(fresh) + 1), _INTEGRATION)
         parts = {name: _state(model, data, bit) for name, bit in _components().items()}
         if not np.array_equal(np.concatenate([*parts.values()]), _state(model, data, _INTEGRATION)):

@@ -1,10 +1,10 @@
 """Checkpoints: written to a temporary name, synced, hashed and renamed; a damaged one is refused.
 
-    <run>/checkpoints/000050000/
-        training.safetensors   every tensor of the training
-        training.json          everything else
-        manifest.json          format, versions, and the SHA-256 of the two files
-    <run>/checkpoints/last     a link to the newest
+<run>/checkpoints/000050000/
+    training.safetensors   every tensor of the training
+    training.json          everything else
+    manifest.json          format, versions, and the SHA-256 of the two files
+<run>/checkpoints/last     a link to the newest
 """
 
 from __future__ import annotations

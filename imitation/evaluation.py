@@ -15,7 +15,13 @@ Act = Callable[[Tensor], Tensor]
 
 
 def evaluate(
-    act: Act, task: Task, runs: int, episodes: int, *, seed: int = 10_000_000, device: torch.device | str = "cpu"
+    act: Act,
+    task: Task,
+    runs: int,
+    episodes: int,
+    *,
+    seed: int = 10_000_000,
+    device: torch.device | str = "cpu",
 ) -> Evaluation:
     """Play ``episodes`` E episodes for each of R runs, all at once.
 

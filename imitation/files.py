@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..robots import InputError
 
 
 @contextlib.contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path) -> Generator[Path]:
     """A temporary folder beside ``path`` that takes its name, synced, when the block succeeds.
 
     A folder already at ``path`` is replaced. On any error the temporary one is removed and ``path`` is as it was.

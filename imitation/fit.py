@@ -89,9 +89,7 @@ class Run:
         """Continue from a checkpoint."""
         self.training.set_state(State(state.tensors, state.values["training"]))
         kept = state.values["progress"]
-        points = [
-            Point(p["step"], tuple(p["environment_steps"]), np.asarray(p["returns"])) for p in kept["points"]
-        ]
+        points = [Point(p["step"], tuple(p["environment_steps"]), np.asarray(p["returns"])) for p in kept["points"]]
         self.progress = Progress(
             step=self.training.steps,
             seconds=kept["seconds"],
@@ -141,7 +139,11 @@ class Run:
             "seconds": self.progress.seconds,
             "evaluation_steps": self.progress.evaluation_steps.tolist(),
             "points": [
-                {"step": p.step, "environment_steps": list(p.environment_steps), "returns": p.returns.tolist()}
+                {
+                    "step": p.step,
+                    "environment_steps": list(p.environment_steps),
+                    "returns": p.returns.tolist(),
+                }
                 for p in self.progress.points
             ],
         }
@@ -175,9 +177,7 @@ class Run:
         training = self.training
         device = getattr(training, "device", torch.device("cpu"))
         runs = len(training.seeds)
-        result = evaluate(
-            training.act, training.task, runs, self.config.evaluation_episodes, device=device
-        )
+        result = evaluate(training.act, training.task, runs, self.config.evaluation_episodes, device=device)
         self.progress.evaluation_steps = self.progress.evaluation_steps + result.steps
         counts = training.step_counts()
         total = sum(counts[name] for name in PURPOSES if name != "evaluation")

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..datasets import Demonstrations
 from ..robots import InputError, SimulatorState, Task, TaskBatch
 from .agents import SAC
+from .capture import CapturedUpdate, Update
 from .policy import Policy
 from .randomness import Generators
 from .replay import Mixture, ReplayBuffer, RowLayout, Schedule
@@ -82,6 +83,7 @@ class InteractiveTraining:
         self.steps = 0
         self.updates = 0
         self._owed = 0.0
+        self._captured: CapturedUpdate | None = None
         agent.to(self.device)
         agent.initialise(self.generators)
         if isinstance(reward, torch.nn.Module):
@@ -145,13 +147,32 @@ class InteractiveTraining:
         for index in range(count):
             if self._reward_update_is_due():
                 metrics.update(self._update_reward())
-            batch = self.layout.batch(rows[index])
-            batch = batch.with_rewards(self.reward.relabel(batch))
-            expert = self.layout.batch(cloning[index]) if cloning is not None else None
-            metrics.update(self.agent.update(batch, noise[:, index], expert))
-            metrics["reward"] = batch.rewards.mean(-1)
+            inputs = (rows[index], noise[:, index])
+            if cloning is not None:
+                inputs = (*inputs, cloning[index])
+            metrics.update(self._agent_update(inputs)(*inputs))
             self.updates += 1
         return metrics
+
+    def _agent_update(self, inputs: tuple[Tensor, ...]) -> Update:
+        """The agent's update: called as it is on the CPU, recorded at its first use on a GPU."""
+        if self.device.type != "cuda" or self.agent.config.optimiser != "adam":
+            return self._relabel_and_update
+        if self._captured is None:
+            agent = self.agent
+            self._captured = CapturedUpdate(
+                self._relabel_and_update, inputs, agent.training_state, agent.set_training_state
+            )
+        return self._captured
+
+    def _relabel_and_update(
+        self, rows: Tensor, noise: Tensor, expert_rows: Tensor | None = None
+    ) -> Mapping[str, Tensor]:
+        """One agent update on packed rows (R, B, width) under the current reward; pure, so that it can be recorded."""
+        batch = self.layout.batch(rows)
+        batch = batch.with_rewards(self.reward.relabel(batch))
+        expert = None if expert_rows is None else self.layout.batch(expert_rows)
+        return {**self.agent.update(batch, noise, expert), "reward": batch.rewards.mean(-1)}
 
     def _update_reward(self) -> Mapping[str, Tensor]:
         size = self.reward.batch_size

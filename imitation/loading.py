@@ -58,9 +58,7 @@ def check_task(policy: Policy, task: Task, path: Path) -> None:
 
 def _load_file(path: Path, task: Task | None) -> Policy:
     if not path.exists():
-        raise InputError(
-            f"{path} does not exist: a policy or run directory or a stable-baselines3 zip is expected"
-        )
+        raise InputError(f"{path} does not exist: a policy or run directory or a stable-baselines3 zip is expected")
     return read_sb3_policy(path, task)
 
 
@@ -70,9 +68,7 @@ def _is_run(path: Path) -> bool:
 
 def _chosen(path: Path) -> Path:
     if not (path / "policy").is_dir():
-        raise InputError(
-            f"{path} has no chosen policy yet: its training has to finish, or name one of its runs"
-        )
+        raise InputError(f"{path} has no chosen policy yet: its training has to finish, or name one of its runs")
     return path / "policy"
 
 

@@ -97,7 +97,7 @@ class StackedMLP(nn.Module):
         """Bring the computing copies up to the parameters."""
         if self._copies is not None:
             with torch.no_grad():
-                torch._foreach_copy_(self._copies, list(self.master()))  # pyright: ignore[reportPrivateUsage]
+                torch._foreach_copy_(self._copies, list(self.master()))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     def forward(self, inputs: Tensor, *, exact: bool = False) -> Tensor:
         """(*leading, B, in) or broadcastable to it -> float32 (*leading, B, out).

@@ -103,9 +103,7 @@ class BehaviourCloning:
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
         """The deployable policy of one run."""
         head = "squashed-gaussian" if isinstance(self.actor, GaussianActor) else "deterministic"
-        return Policy.of_network(
-            self.actor.net, run, self.normaliser, head, self.task, self.spaces, training
-        )
+        return Policy.of_network(self.actor.net, run, self.normaliser, head, self.task, self.spaces, training)
 
     def step_counts(self) -> dict[str, np.ndarray]:
         """Environment steps by purpose, each (R,): none."""

@@ -90,9 +90,7 @@ class Policy(nn.Module):
         self.normaliser = identity
         sizes = (config.observation_size, *config.hidden, config.output_size)
         self.net = StackedMLP((1,), sizes, activation=config.activation)
-        self.log_std = (
-            nn.Parameter(torch.zeros(config.action_size)) if config.head == "clipped-gaussian" else None
-        )
+        self.log_std = nn.Parameter(torch.zeros(config.action_size)) if config.head == "clipped-gaussian" else None
         low, high = torch.tensor(config.action_low), torch.tensor(config.action_high)
         self.register_buffer("_scale", (high - low) / 2, persistent=False)
         self.register_buffer("_offset", (high + low) / 2, persistent=False)
@@ -171,9 +169,7 @@ class Policy(nn.Module):
         array = np.asarray(observation, np.float32)
         size = self.config.observation_size
         if array.ndim not in (1, 2) or array.shape[-1] != size:
-            raise InputError(
-                f"the policy takes observations of {size} numbers, not an array of shape {array.shape}"
-            )
+            raise InputError(f"the policy takes observations of {size} numbers, not an array of shape {array.shape}")
         if not np.isfinite(array).all():
             raise InputError("the observation has NaN or infinite numbers")
         actions = self.act(torch.tensor(array, device=self._scale.device), deterministic=deterministic)
@@ -209,9 +205,7 @@ class Policy(nn.Module):
             raise InputError(f"{path / 'config.json'} does not describe a policy of this suite")
         version = values.pop("version", None)
         if version != FORMAT_VERSION:
-            raise InputError(
-                f"{path}: policy format version {version} is not {FORMAT_VERSION}: update understudy"
-            )
+            raise InputError(f"{path}: policy format version {version} is not {FORMAT_VERSION}: update understudy")
         try:
             config = PolicyConfig.of_json(values)
         except ValueError as error:
@@ -228,9 +222,7 @@ class Policy(nn.Module):
                 shapes = f"{tuple(tensors[name].shape)} instead of {tuple(expected[name])}"
                 raise InputError(f"{weights} does not fit its config.json: tensor {name!r} is {shapes}")
             if not tensors[name].isfinite().all():
-                raise InputError(
-                    f"{weights}: tensor {name!r} has NaN or infinite numbers, so it cannot control"
-                )
+                raise InputError(f"{weights}: tensor {name!r} has NaN or infinite numbers, so it cannot control")
         policy = cls(config)
         policy.load_state_dict(tensors)
         return policy

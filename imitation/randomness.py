@@ -33,9 +33,7 @@ class Generators:
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Tensor:
         """Uniform integers in [0, high) (R, *shape), int64."""
-        return torch.stack(
-            [torch.randint(high, shape, generator=g, device=self.device) for g in self._streams]
-        )
+        return torch.stack([torch.randint(high, shape, generator=g, device=self.device) for g in self._streams])
 
     def state(self) -> Tensor:
         """The streams' state (R, bytes), uint8, on the CPU."""
@@ -44,7 +42,7 @@ class Generators:
     def set_state(self, state: Tensor) -> None:
         """Continue from :meth:`state`."""
         for generator, row in zip(self._streams, state, strict=True):
-            generator.set_state(row.cpu().contiguous())
+            generator.set_state(row.cpu().clone())  # a view into a file may not be aligned
 
 
 def _mix(seed: int) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..robots import InputError, TaskBatch
 from .interactive import InteractiveConfig, InteractiveTraining
+from .randomness import Generators
 from .rewards import DiscriminatorReward
 
 
@@ -77,15 +78,18 @@ class RoundsTraining(InteractiveTraining):
     def _roll_out(self, finished: int) -> list[Tensor]:
         """Packed rows of ``rollouts`` new episodes for each run, from the true initial states."""
         runs, each = len(self.seeds), self.config.rollouts
-        # A stream of start states of its own for every round, so that nothing has to be kept between rounds.
-        seeds = [(seed + 1) * 1_000_003 + finished * each + i for seed in self.seeds for i in range(each)]
+        # Streams of their own for every round: nothing has to be kept between rounds, and a run's training draws
+        # do not depend on how long the others' episodes last.
+        firsts = [(seed + 1) * 1_000_003 + finished * each for seed in self.seeds]
+        generators = Generators(firsts, self.device)
+        seeds = [first + i for first in firsts for i in range(each)]
         tasks = TaskBatch(self.task, [seed % 2**31 for seed in seeds])
         rows: list[list[Tensor]] = [[] for _ in range(runs)]
         observations = tasks.reset()
         running = np.ones(len(tasks), bool)
         while running.any():
             seen = torch.from_numpy(observations).to(self.device).view(runs, each, -1)
-            noise = self.generators.normal((each, self.layout.action_size))
+            noise = generators.normal((each, self.layout.action_size))
             actions = self.agent.act(seen, noise).flatten(0, 1).cpu().numpy()
             result = tasks.step(actions, "reward", running)
             packed = self.layout.pack(

@@ -63,9 +63,7 @@ class RunLog:
         if not values:
             return
         runs = len(next(iter(values.values())))
-        rows = [
-            {"step": step, "run": run, **{k: f"{v[run]:.6g}" for k, v in values.items()}} for run in range(runs)
-        ]
+        rows = [{"step": step, "run": run, **{k: f"{v[run]:.6g}" for k, v in values.items()}} for run in range(runs)]
         self._metrics.write(rows)
         for name, value in values.items():
             for run in range(runs):

@@ -104,7 +104,7 @@ def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             missing = {"data", "policy.pth"} - set(archive.namelist())
             if missing:
                 what = " and no ".join(sorted(missing))
-                raise InputError(f"{path} is not a stable-baselines3 zip: it has no {what}")
+                raise InputError(f"{path} is damaged or not a stable-baselines3 zip: it has no {what}")
             _check_size(path, archive, ["data", "policy.pth"])
             data, weights = archive.read("data"), archive.read("policy.pth")
     except FileNotFoundError:
@@ -140,9 +140,7 @@ def _read_tensors(path: Path, weights: bytes) -> dict[str, Tensor]:
         state = torch.load(buffer, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile file can make torch's reader fail in any way
         reason = str(error).split("\n")[0][:200]
-        raise InputError(
-            f"{path}: its policy.pth is damaged or holds more than tensors ({reason})"
-        ) from error
+        raise InputError(f"{path}: its policy.pth is damaged or holds more than tensors ({reason})") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: its policy.pth does not hold tensors by name")
     tensors: dict[str, Tensor] = {}
@@ -154,9 +152,7 @@ def _read_tensors(path: Path, weights: bytes) -> dict[str, Tensor]:
         # Strides can make a huge tensor of a small file.
         dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and tensor.is_floating_point()
         if not dense or tensor.numel() * 4 > _LARGEST or not tensor.isfinite().all():
-            raise InputError(
-                f"{path}: tensor {name!r} is not an array of finite numbers, so it cannot control"
-            )
+            raise InputError(f"{path}: tensor {name!r} is not an array of finite numbers, so it cannot control")
         tensors[name] = tensor.detach().float()
     return tensors
 
@@ -237,9 +233,7 @@ def _take(path: Path, tensors: Mapping[str, Tensor], trunk: list[str], heads: li
 def _is_chain(layers: list[Layer]) -> bool:
     """Whether each layer takes what the one before gives."""
     matrices = all(weight.ndim == 2 and bias.shape == weight.shape[:1] for weight, bias in layers)
-    return matrices and all(
-        second[0].shape[1] == first[0].shape[0] for first, second in itertools.pairwise(layers)
-    )
+    return matrices and all(second[0].shape[1] == first[0].shape[0] for first, second in itertools.pairwise(layers))
 
 
 def _activation(path: Path, kwargs: Mapping[str, Any], default: Activation) -> Activation:
@@ -260,9 +254,7 @@ def _check_standard(path: Path, values: Mapping[str, Any]) -> None:
         raise InputError(f"{path} has a policy class of its own, from {module}: {_UNDERSTOOD}")
     kind = _text(values, "observation_space", ":type:")
     if kind and not kind.endswith(".Box'>"):
-        raise InputError(
-            f"{path} takes observations of the space {kind}: only arrays of numbers are understood"
-        )
+        raise InputError(f"{path} takes observations of the space {kind}: only arrays of numbers are understood")
 
 
 def _text(values: Mapping[str, Any], name: str, key: str) -> str:

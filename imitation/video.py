@@ -93,10 +93,11 @@ def renderer(environment: MujocoEnv) -> Callable[[], np.ndarray]:
             "a video needs OpenGL and there is no display: set the environment variable MUJOCO_GL=egl, or "
             "MUJOCO_GL=osmesa to render in software"
         )
-    # Shadows and multisampling make rendering in software several times slower.
+    # Shadows, multisampling and mirrors make rendering in software several times slower.
     model, native = cast(Any, environment).model, cast(Any, mujoco)
     model.vis.quality.shadowsize = 0
     model.vis.quality.offsamples = 0
+    model.mat_reflectance[:] = 0
     # Planes are infinite to the physics. Drawn with their size, a fast robot leaves the floor behind; drawn
     # infinite, they need their texture by the metre.
     planes = model.geom_type == int(native.mjtGeom.mjGEOM_PLANE)

@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
-import mujoco
+import mujoco as _untyped_mujoco
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
 from .errors import InputError
 from .tasks import Spaces, Task
+
+# MuJoCo's compiled module comes without types.
+mujoco: Any = _untyped_mujoco
 
 Purpose = Literal["policy", "reward", "reset", "evaluation"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
@@ -148,9 +151,7 @@ class TaskBatch:
         # float32 bounds times float32 actions can leave the range by a rounding, which MuJoCo would clip silently.
         scaled = np.clip(actions.astype(np.float64) * self._scale + self._offset, self._low, self._high)
         for index in range(count) if where is None else np.flatnonzero(where):
-            observations[index], rewards[index], terminated[index], _, _ = self.environments[index].step(
-                scaled[index]
-            )
+            observations[index], rewards[index], terminated[index], _, _ = self.environments[index].step(scaled[index])
             self.elapsed[index] += 1
             self.counts[purpose][index] += 1
             truncated[index] = self.elapsed[index] >= self.task.horizon

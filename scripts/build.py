@@ -207,7 +207,7 @@ def _reward(
 
 def expert_share(value: Any) -> tuple[tuple[int, float], ...]:
     """A share, or a schedule [[batch number, share], …], as points. Errors: :class:`InputError`."""
-    points = [[0, value]] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    points: Any = [[0, value]] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
     try:
         shares = tuple((int(batch), float(share)) for batch, share in points)
     except (TypeError, ValueError):

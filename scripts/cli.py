@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 
@@ -33,7 +34,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"understudy: there is no command {name!r}: {nearest(name, COMMANDS)}", file=sys.stderr)
         return 2
+    backend = os.environ.get("MUJOCO_GL")
+    if backend and not _opengl_loads():
+        print(
+            f"understudy: MUJOCO_GL={backend} does not work here: set it to another of egl, osmesa and glfw, "
+            "install the library it needs (libegl1, libosmesa6), or unset it",
+            file=sys.stderr,
+        )
+        return 2
     return importlib.import_module(f".{name}", __package__).main(rest)
+
+
+def _opengl_loads() -> bool:
+    """Whether MuJoCo can be imported: with MUJOCO_GL it loads that OpenGL at once, and fails as that does."""
+    try:
+        importlib.import_module("mujoco")
+    except (ImportError, AttributeError, RuntimeError, OSError):
+        return False
+    return True
 
 
 def _help() -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ..datasets import Demonstrations
@@ -50,9 +51,9 @@ def _through_hydra(arguments: list[str]) -> None:
 
     @hydra.main(version_base="1.3", config_path="pkg://understudy.scripts.conf", config_name="train")
     def job(config: DictConfig) -> None:
-        learner = hydra.core.hydra_config.HydraConfig.get().runtime.choices["learner"]
-        overrides = list(hydra.core.hydra_config.HydraConfig.get().overrides.task)
-        code = run_command(lambda: train(config, str(learner), overrides))
+        about = HydraConfig.get()
+        learner, overrides = str(about.runtime.choices["learner"]), list(about.overrides.task)
+        code = run_command(lambda: train(config, learner, overrides))
         if code:
             raise SystemExit(code)
 
@@ -181,9 +182,7 @@ def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tu
     for argument in arguments:
         name = argument.lstrip("+~").partition("=")[0].partition(".")[0]
         if name not in RESUMABLE:
-            raise InputError(
-                f"{argument}: a resumed run keeps its settings; only {', '.join(RESUMABLE)} may change"
-            )
+            raise InputError(f"{argument}: a resumed run keeps its settings; only {', '.join(RESUMABLE)} may change")
         stored[name] = values[name] if "." not in argument.partition("=")[0] else _merged(stored, values, argument)
     return directory, stored
 

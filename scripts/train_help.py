@@ -16,7 +16,10 @@ def train_help() -> str:
         axis: {name: choice.about for name, choice in choices.items() if name != "none"}
         for axis, choices in AXES.items()
     }
-    sections = [_section("learner=", learners), *(_section(f"{axis}=", about) for axis, about in axes.items())]
+    sections = [
+        _section("learner=", learners),
+        *(_section(f"{axis}=", about) for axis, about in axes.items()),
+    ]
     return "\n".join([_HEAD, *sections, _section("task= (or any registered Gymnasium MuJoCo id)", tasks), _TAIL])
 
 

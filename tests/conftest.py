@@ -1,4 +1,4 @@
-"""Small demonstrations and the tests' way of building a training from command-line options."""
+"""Small demonstrations, and trainings small enough to run in a moment, built from the options that users give."""
 
 from __future__ import annotations
 
@@ -8,14 +8,109 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from understudy.datasets import write_d4rl
-from understudy.imitation.recording import record_policy
-from understudy.robots import find_task
-from understudy.scripts.build import Built, build
+
+from understudy.datasets import Demonstrations, write_d4rl
+from understudy.imitation.training import State, Training
+from understudy.robots import TaskBatch, find_task
+from understudy.scripts.build import build
 from understudy.scripts.settings import compose
 
 SMALL = (
-    "task=hopper", "device=cpu", "threads=1", "precision=float32", "steps=240", "agent.hidden=[16,16]",
-    "loop.batch_size=16", "loop.random_steps=60", "loop.update_every=20", "evaluation.every=80",
-    "evaluation.episodes=2", "checkpoint.every=120", "log_every=40", "quiet=true",
+    "task=hopper", "device=cpu", "threads=1", "precision=float32", "runs=2", "evaluation.every=100",
+    "evaluation.episodes=2", "checkpoint.every=100", "log_every=50", "quiet=true",
 )  # fmt: skip
+INTERACTIVE = ("steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.random_steps=60", "loop.update_every=20")
+HYBRID = (*INTERACTIVE, "reward.hidden=[16,16]", "reward.batch_size=16", "reward.update_every=5")
+ROUNDS = (
+    "steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.update_every=20", "loop.round_steps=100",
+    "loop.random_steps=20", "reward.hidden=[16,16]", "reward.batch_size=16",
+)  # fmt: skip
+CLONING = ("steps=200", "loop.hidden=[16,16]", "loop.batch_size=16")
+
+# Every learner, with what makes it small. A new preset without an entry here fails `test_every_preset_is_tested`.
+LEARNERS: dict[str, tuple[str, ...]] = {
+    "bc": CLONING,
+    "bc_gaussian": CLONING,
+    "sac": INTERACTIVE,
+    "hype": HYBRID,
+    "mm": HYBRID,
+    "bc_reg": HYBRID,
+    "hype_reference": ROUNDS,
+    "mm_reference": ROUNDS,
+}
+
+
+def make_demonstrations(episodes: int = 3, task_name: str = "hopper") -> Demonstrations:
+    """Episodes of random actions, which fall soon."""
+    task = find_task(task_name)
+    tasks = TaskBatch(task, [77])
+    generator = np.random.default_rng(5)
+    rows: list[tuple[np.ndarray, ...]] = []
+    starts, times = [], []
+    for _ in range(episodes):
+        observation, ended, time = tasks.reset(), False, 0
+        starts.append(len(rows))
+        while not ended:
+            action = generator.uniform(-1, 1, (1, tasks.spaces.action_size)).astype(np.float32)
+            result = tasks.step(action, "policy")
+            after = (result.next_observations[0], np.float32(result.rewards[0]))
+            rows.append((observation[0], action[0], *after, result.terminated[0], result.truncated[0]))
+            times.append(time)
+            observation, ended, time = result.next_observations, bool(result.ended[0]), time + 1
+    tasks.close()
+    columns = ("observations", "actions", "next_observations", "rewards", "terminated", "truncated")
+    arrays = {name: np.stack(column) for name, column in zip(columns, zip(*rows, strict=True), strict=True)}
+    return Demonstrations(
+        **arrays,
+        times=np.array(times),
+        starts=np.array(starts),
+        task_name=task.name,
+        environment_id=task.environment_id,
+        environment_keywords=task.keywords,
+        random_return=10.0,
+        expert_return=100.0,
+        source="made for tests",
+    )
+
+
+@pytest.fixture(scope="session")
+def demonstrations() -> Demonstrations:
+    """Three short Hopper episodes."""
+    return make_demonstrations()
+
+
+@pytest.fixture(scope="session")
+def data_file(demonstrations: Demonstrations, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in a file."""
+    path = tmp_path_factory.mktemp("data") / "hopper.hdf5"
+    write_d4rl(path, demonstrations)
+    return path
+
+
+Make = Callable[..., Training]
+
+
+@pytest.fixture
+def make(demonstrations: Demonstrations) -> Make:
+    """`make("hype", "runs=3", …)`: a small training of that learner."""
+
+    def training(learner: str, *options: str) -> Training:
+        config, _ = compose([f"learner={learner}", *SMALL, *LEARNERS[learner], *options])
+        values = OmegaConf.to_container(config, resolve=True)
+        return build(values, None if learner == "sac" else demonstrations).training  # pyright: ignore
+
+    return training
+
+
+def run_to(training: Training, steps: int) -> Training:
+    """Advance to ``steps``."""
+    while training.steps < steps:
+        training.advance()
+    return training
+
+
+def same_state(one: State, two: State) -> bool:
+    """Whether two states are equal to the bit."""
+    if one.values != two.values or one.tensors.keys() != two.tensors.keys():
+        return False
+    return all(np.array_equal(v.numpy(), two.tensors[k].numpy(), equal_nan=True) for k, v in one.tensors.items())

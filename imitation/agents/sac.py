@@ -56,13 +56,9 @@ class SAC(nn.Module):
         self.runs, self.action_size = runs, action_size
         self.normaliser = normaliser
         self.actor = GaussianActor(runs, observation_size, action_size, config.hidden)
-        self.critic = TwinCritic(
-            runs, observation_size, action_size, config.hidden, layer_norm=config.layer_norm
-        )
+        self.critic = TwinCritic(runs, observation_size, action_size, config.hidden, layer_norm=config.layer_norm)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        self.log_entropy_coefficient = nn.Parameter(
-            torch.full((runs,), config.initial_entropy_coefficient).log()
-        )
+        self.log_entropy_coefficient = nn.Parameter(torch.full((runs,), config.initial_entropy_coefficient).log())
         self.target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy
         self.precision = precision
 
@@ -111,9 +107,7 @@ class SAC(nn.Module):
         metrics |= critic_losses | actor_losses
         return {name: value.detach() for name, value in metrics.items()}
 
-    def critic_loss(
-        self, batch: Batch, observations: Tensor, noise: Tensor, coefficient: Tensor
-    ) -> dict[str, Tensor]:
+    def critic_loss(self, batch: Batch, observations: Tensor, noise: Tensor, coefficient: Tensor) -> dict[str, Tensor]:
         """½ Σ_j (Q_j(s, a) − y)² averaged over the batch, y = r + γ (1 − terminated)(min_j Q̄_j − α log π); (R,)."""
         with torch.no_grad():
             next_observations = self.normaliser(batch.next_observations)
@@ -141,7 +135,7 @@ class SAC(nn.Module):
     def _move_target(self) -> None:
         targets, sources = self.target_critic.net, self.critic.net
         with torch.no_grad():
-            torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage]
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
                 list(targets.master()), list(sources.master()), self.config.target_rate
             )
         targets.refresh()

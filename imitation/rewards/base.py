@@ -74,9 +74,7 @@ class TaskReward:
         """Nothing to restore."""
 
 
-def gradient_penalty(
-    scores: Tensor, inputs: Tensor, target: float
-) -> Tensor:
+def gradient_penalty(scores: Tensor, inputs: Tensor, target: float) -> Tensor:
     """E[(‖∇ₓ score‖₂ − target)²] per run (R,), differentiable; ``inputs`` (R, B, X) made ``scores`` (R, B).
 
     WGAN-GP (arXiv 1704.00028) with target 1; the released hybrid-IRL code uses 0.4.

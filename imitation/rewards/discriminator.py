@@ -97,9 +97,7 @@ class DiscriminatorReward(nn.Module):
         if self.config.optimiser == "oadam":
             self.optimiser: Adam | OptimisticAdam = OptimisticAdam([self.net.net], self.config.learning_rate)
         else:
-            self.optimiser = Adam(
-                [self.net.net], self.config.learning_rate, weight_decay=self.config.weight_decay
-            )
+            self.optimiser = Adam([self.net.net], self.config.learning_rate, weight_decay=self.config.weight_decay)
 
     def start_round(self, finished: int) -> None:
         """Forget the optimiser's moments and use rate / max(finished, 1), as the released code does each round."""
@@ -161,9 +159,7 @@ class DiscriminatorReward(nn.Module):
 
     def set_training_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`training_state`."""
-        self.load_state_dict(
-            {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
-        )
+        self.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
         self.optimiser.set_state(
             {k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")}
         )

@@ -1,0 +1,145 @@
+"""Where the episodes of a D4RL-style file begin and end, and what is known of each."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ..robots import InputError
+from .hdf5 import Hdf5File
+
+_log = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+
+
+def last_rows(starts: np.ndarray, count: int) -> np.ndarray:
+    """The last row of each episode (E,), from the first rows (E,) and the number of rows."""
+    return np.append(starts[1:], count) - 1
+
+
+def rows_within_episodes(starts: np.ndarray, count: int) -> np.ndarray:
+    """The number of each row within its episode (N,), from the first rows (E,) and the number of rows."""
+    return np.arange(count) - np.repeat(starts, np.diff(np.append(starts, count)))
+
+
+def read_episode_starts(file: Hdf5File, columns: Arrays, horizon: int) -> np.ndarray:
+    """The rows where episodes start (E,); adds ``truncated`` to the columns if the file has no timeouts."""
+    count = len(columns["rewards"])
+    marked = "truncated" in columns
+    if "metadata/episode_starts" in file:
+        starts = file.integers("metadata/episode_starts")
+        if len(starts) == 0 or starts[0] != 0 or (np.diff(starts) < 1).any() or starts[-1] >= count:
+            raise InputError(f"{file.path}: 'metadata/episode_starts' must rise from 0 and stay below the {count} rows")
+    elif (starts := _starts_by_length(file, count)) is None:
+        ends = columns["terminated"] | columns["truncated"] if marked else columns["terminated"]
+        starts = np.append(0, np.flatnonzero(ends[:-1]) + 1)
+        _check_ends(file, columns, starts, horizon, marked)
+    last = np.zeros(count, bool)
+    last[last_rows(starts, count)] = True
+    if not marked:
+        columns["truncated"] = last & ~columns["terminated"]
+    early = np.flatnonzero((columns["terminated"] | columns["truncated"]) & ~last)
+    if len(early):
+        raise InputError(
+            f"{file.path}: row {early[0]} is marked as an episode's end in 'terminals' or 'timeouts', but is "
+            "none by the starts or lengths in 'metadata'; correct the one or remove the other"
+        )
+    return starts.astype(np.int64)
+
+
+def _starts_by_length(file: Hdf5File, count: int) -> np.ndarray | None:
+    if "metadata/episode_lengths" not in file:
+        return None
+    lengths = file.integers("metadata/episode_lengths").astype(np.int64)
+    if (lengths < 1).any() or lengths.sum() != count:
+        return None  # of the episodes before rows were taken out: says nothing about where they start here
+    return np.cumsum(lengths) - lengths
+
+
+def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: int, marked: bool) -> None:
+    """Refuse or report episodes whose ends, by all that can be seen, were not marked."""
+    observations = columns["observations"]
+    lengths = np.diff(np.append(starts, len(observations)))
+    long = np.flatnonzero(lengths > horizon)
+    if len(long):
+        row = starts[long[0]]
+        problem = f"row {row} begins an episode of {lengths[long[0]]} rows, but the horizon is {horizon}"
+    elif not marked and (row := _first_break(file, observations, starts)) is not None:
+        problem = f"the next observation of row {row} is not the observation of the row after it"
+    else:
+        return
+    # With recorded next observations no transition is wrong, and some of D4RL's own files miss a few marks.
+    if marked and len(starts) > 1 and "next_observations" in file:
+        _log.warning("%s: %s, so an end is not marked in 'timeouts'", file.path, problem)
+        return
+    where = "'terminals' and 'timeouts' do" if marked else "there are no 'timeouts', and 'terminals' do"
+    raise InputError(
+        f"{file.path}: {where} not mark where all episodes end ({problem}); "
+        "add 'timeouts', or 'metadata/episode_lengths' with the rows of each episode"
+    )
+
+
+def _first_break(file: Hdf5File, observations: np.ndarray, starts: np.ndarray) -> int | None:
+    """The first row within an episode whose recorded next observation is not the following row's, if any."""
+    if "next_observations" not in file:
+        return None
+    successors = file.floats("next_observations", observations.shape[1], "'observations'", len(observations))
+    broken = (successors[:-1] != observations[1:]).any(axis=1)
+    broken[starts[1:] - 1] = False
+    return int(broken.argmax()) if broken.any() else None
+
+
+def read_times(file: Hdf5File, starts: np.ndarray, count: int) -> np.ndarray:
+    """The step of each row within its episode as recorded (N,): as the file says, or its place in the episode."""
+    if "infos/times" in file:
+        return file.integers("infos/times", count)
+    return rows_within_episodes(starts, count)
+
+
+def read_per_episode(file: Hdf5File, columns: Arrays, starts: np.ndarray) -> Arrays:
+    """What is known of each episode as recorded (E,): from the file, or worked out from all its rows."""
+    episodes, rewards = len(starts), columns["rewards"]
+    found: Arrays = {
+        "episode_returns": np.add.reduceat(rewards.astype(np.float64), starts),
+        "episode_lengths": np.diff(np.append(starts, len(rewards))),
+        "episode_terminated": np.logical_or.reduceat(columns["terminated"], starts),
+    }
+    if "metadata/episode_returns" in file:
+        found["episode_returns"] = file.numbers("metadata/episode_returns", episodes)
+    if "metadata/episode_lengths" in file:
+        found["episode_lengths"] = file.integers("metadata/episode_lengths", episodes)
+    if "metadata/episode_terminated" in file:
+        found["episode_terminated"] = file.flags("metadata/episode_terminated", episodes)
+    if "metadata/episode_seeds" in file:
+        found["episode_seeds"] = file.integers("metadata/episode_seeds", episodes)
+    return found
+
+
+def leave_out(path: Path, columns: Arrays, starts: np.ndarray, per_episode: Arrays, followed: np.ndarray) -> Arrays:
+    """The columns, rows that nothing is known to follow left out, with the starts as they are then.
+
+    Errors: :class:`InputError` when no row is left.
+    """
+    if followed.all():
+        return {**columns, **per_episode, "starts": starts}
+    lengths = np.add.reduceat(followed, starts)
+    kept = lengths > 0
+    if not kept.any():
+        raise InputError(
+            f"{path}: 'next_observations' is missing, and no episode has two rows to make them from; "
+            "record it with next observations"
+        )
+    _log.warning(
+        "%s: has no next_observations, so the last row of each of its %d episodes (%d terminal) is left out",
+        path,
+        len(starts),
+        np.count_nonzero(columns["terminated"] & ~followed),
+    )
+    return {
+        **{name: column[followed] for name, column in columns.items()},
+        **{name: column[kept] for name, column in per_episode.items()},
+        "starts": (np.cumsum(lengths) - lengths)[kept],
+    }

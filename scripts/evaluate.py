@@ -1,0 +1,171 @@
+"""`understudy evaluate`: returns of a policy, or of every run of a training, and a video. Wiring only."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..robots import InputError, Task, find_task
+from .options import option, parse_options, run_command
+from .terminal import progress
+
+if TYPE_CHECKING:
+    from ..imitation.policy import Policy
+
+EXAMPLES = (
+    "understudy evaluate runs/hopper/mm/2026-01-31_12-00-00",
+    "understudy evaluate runs/hopper/mm/2026-01-31_12-00-00/policy episodes=100 video=hopper.mp4",
+    "understudy evaluate sac-halfcheetah.zip task=halfcheetah quiet=true | tail -n 1",
+)
+TOGETHER = 50  # episodes played at once; an environment takes megabytes
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Play a policy, or every run of a training, and print the task's true returns.
+
+    The interquartile mean (IQM) comes with a 95 % bootstrap interval: over the runs where there are several, over
+    the episodes of a single policy. Scores are (return - random) / (expert - random), with the references of
+    the policy's training or of the task table. The last line is JSON.
+    """
+
+    policy: str = option("a policy directory, a run directory (all its runs), or a stable-baselines3 zip")
+    task: str | None = option(
+        "the task; a policy directory knows its own, a zip only if one task alone has its sizes", None
+    )
+    episodes: int = option("episodes for each policy", 20, at_least=1)
+    seed: int = option("seed of the first episode; each further one has the next", 10_000_000, at_least=0)
+    deterministic: bool = option("false samples from the policy's distribution where it has one", True)
+    video: Path | None = option(  # noqa: RUF009 (option() is dataclasses.field())
+        "also write the first episode to this MP4 file, played by the policy or the run's chosen one", None
+    )
+    quiet: bool = option("print nothing but the line of JSON", False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def body() -> None:
+        evaluate(parse_options(EvaluateOptions, arguments, command="evaluate", positional="policy", examples=EXAMPLES))
+
+    return run_command(body)
+
+
+def evaluate(options: EvaluateOptions) -> dict[str, Any]:
+    """Evaluate as the options say; returns what the last line says.
+
+    Errors: :class:`InputError` for anything that does not fit.
+    """
+    import torch  # these take seconds to import, and --help needs none of them
+
+    from ..imitation.fit import References
+    from ..imitation.loading import load_policies
+
+    started = time.monotonic()
+    torch.set_num_threads(1)  # the networks are too small to share out
+    policies = load_policies(options.policy, None if options.task is None else find_task(options.task))
+    task = next(iter(policies.values())).task
+    steps = _film(options, task) if options.video is not None else 0
+    returns, lengths = _play(options, policies, task)
+    pairs = [References(*_references(policy, task)) for policy in policies.values()]
+    scores = [pair.score(row) for pair, row in zip(pairs, returns, strict=True)]
+    known = [score for score in scores if score is not None]
+    result = {
+        "score": _summary(np.stack(known)) if len(known) == len(scores) else None,
+        "return": _summary(returns),
+        "over": "runs" if len(returns) > 1 else "episodes",
+        "task": task.name,
+        "episodes": options.episodes,
+        "steps": {"evaluation": steps + int(lengths.sum())},
+        "seconds": round(time.monotonic() - started, 1),
+        "policy": options.policy,
+        "video": None if options.video is None else str(options.video),
+    }
+    if not options.quiet:
+        _show(result, list(policies), returns, lengths)
+    print(json.dumps(result), flush=True)
+    return result
+
+
+def _act(policy: Policy, options: EvaluateOptions) -> Callable[..., Any]:
+    policy.seed(options.seed)
+    return functools.partial(policy.act, deterministic=options.deterministic)
+
+
+def _film(options: EvaluateOptions, task: Task) -> int:
+    """Write the video; returns the steps it took. It comes first: if it cannot be made, nobody has waited."""
+    from ..imitation.loading import load_policy
+    from ..imitation.video import write_video
+
+    assert options.video is not None
+    act = _act(load_policy(options.policy, task), options)
+    with progress(f"filming {options.video}", task.horizon, quiet=options.quiet) as advance:
+        filmed = write_video(act, task, options.video, seed=options.seed, advance=lambda: advance(1))
+    return int(filmed.steps.sum())
+
+
+def _play(options: EvaluateOptions, policies: Mapping[str, Policy], task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Returns and lengths (R, E)."""
+    from ..imitation.evaluation import evaluate as play
+
+    first = range(0, options.episodes, TOGETHER)
+    returns, lengths = [], []
+    title = f"playing {task.name} with {len(policies)} {'policies' if len(policies) > 1 else 'policy'}"
+    with progress(title, len(policies) * len(first), quiet=options.quiet) as advance:
+        for policy in policies.values():
+            act = _act(policy, options)
+            parts = []
+            for start in first:
+                count = min(TOGETHER, options.episodes - start)
+                parts.append(play(act, task, 1, count, seed=options.seed + start))
+                advance(1)
+            returns.append(np.concatenate([part.returns[0] for part in parts]))
+            lengths.append(np.concatenate([part.lengths[0] for part in parts]))
+    return np.stack(returns), np.stack(lengths)
+
+
+def _references(policy: Policy, task: Task) -> tuple[float | None, float | None]:
+    """Random and expert return: those of the policy's training, otherwise those of the task table."""
+    known = policy.config.training
+    pair = (known.get("random_return"), known.get("expert_return"))
+    if not all(isinstance(value, (int, float)) for value in pair):
+        pair = (task.random_return, task.expert_return)
+    if pair[0] is not None and pair[0] == pair[1]:
+        raise InputError(f"the random and the expert return are both {pair[0]}, so there is no score: record anew")
+    return pair
+
+
+def _summary(values: np.ndarray) -> dict[str, Any]:
+    """IQM with interval of returns or scores (R, E), and the mean of each run."""
+    from ..imitation.statistics import summary
+
+    runs = values.mean(1)
+    whole = summary(runs if len(runs) > 1 else values[0])
+    return {"iqm": whole.iqm, "low": whole.low, "high": whole.high, "runs": runs.tolist()}
+
+
+def _show(result: dict[str, Any], names: list[str], returns: np.ndarray, lengths: np.ndarray) -> None:
+    for name, row, steps in zip(names, returns, lengths, strict=True):
+        print(f"{name}: return {row.mean():.1f} ± {row.std():.1f}, {steps.mean():.0f} steps an episode")
+    count = f"{len(returns)} runs" if len(returns) > 1 else f"{returns.shape[1]} episodes"
+    for what, digits in (("return", 1), ("score", 3)):
+        if result[what] is None:
+            print("score: unknown, as neither the policy nor the task table has a random and an expert return")
+            continue
+        iqm, low, high = (f"{result[what][key]:.{digits}f}" for key in ("iqm", "low", "high"))
+        print(f"{what}: IQM {iqm}, 95 % interval {low} to {high}, of {count}")
+    if result["video"] is not None:
+        print(f"video: {result['video']}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,185 @@
+"""What every learner must keep to: determinism, stacking, resuming, step accounts, checkpoints, policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import LEARNERS, Make, run_to, same_state
+
+from understudy.imitation import Policy
+from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
+from understudy.imitation.interactive import InteractiveTraining
+from understudy.imitation.training import Training
+from understudy.robots import PURPOSES, InputError, TaskBatch
+from understudy.scripts.settings import LEARNERS as PRESETS
+
+every_learner = pytest.mark.parametrize("learner", LEARNERS)
+
+
+def actor_parameters(training: Training, run: int) -> torch.Tensor:
+    policy = training.policy(run, {})
+    return torch.cat([p.flatten() for p in policy.net.master()]).detach()
+
+
+def test_every_preset_is_tested() -> None:
+    assert {path.stem for path in PRESETS.glob("*.yaml")} == set(LEARNERS)
+
+
+@every_learner
+def test_same_seed_same_training_and_another_seed_another(make: Make, learner: str) -> None:
+    one, two, other = (run_to(make(learner, f"seed={seed}"), 200) for seed in (0, 0, 7))
+    assert same_state(one.state(), two.state())
+    assert not torch.equal(actor_parameters(one, 0), actor_parameters(other, 0))
+    assert not torch.equal(actor_parameters(one, 0), actor_parameters(one, 1))
+
+
+@every_learner
+def test_run_k_of_a_stack_equals_the_single_run(make: Make, learner: str) -> None:
+    stack = run_to(make(learner, "runs=4", "seed=3"), 200)
+    single = run_to(make(learner, "runs=1", "seed=5"), 200)
+    torch.testing.assert_close(actor_parameters(stack, 2), actor_parameters(single, 0), rtol=1e-3, atol=1e-4)
+    ours, theirs = stack.step_counts(), single.step_counts()
+    assert all(ours[purpose][2] == theirs[purpose][0] for purpose in PURPOSES)
+
+
+@every_learner
+def test_resume_is_bit_equal(make: Make, learner: str, tmp_path: Path) -> None:
+    whole = run_to(make(learner), 200)
+    half = run_to(make(learner), 100)
+    save_checkpoint(tmp_path, half.steps, half.state())
+    resumed = make(learner, "seed=0")
+    resumed.set_state(load_checkpoint(tmp_path))
+    assert resumed.steps == half.steps
+    assert same_state(run_to(resumed, 200).state(), whole.state())
+
+
+@every_learner
+def test_step_accounts_are_the_calls_of_step(make: Make, learner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = dict.fromkeys(PURPOSES, 0)
+    original = TaskBatch.step
+
+    def counted(self: TaskBatch, actions: np.ndarray, purpose: str, where: np.ndarray | None = None) -> object:
+        calls[purpose] += len(self) if where is None else int(where.sum())
+        return original(self, actions, purpose, where)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(TaskBatch, "step", counted)
+    training = run_to(make(learner), 200)
+    assert {purpose: int(counts.sum()) for purpose, counts in training.step_counts().items()} == calls
+    if isinstance(training, InteractiveTraining):
+        assert calls["policy"] == 200 * 2
+    assert (calls["reward"] > 0) == learner.endswith("_reference")
+
+
+@every_learner
+def test_the_policy_directory_acts_as_the_training(make: Make, learner: str, tmp_path: Path) -> None:
+    training = run_to(make(learner), 100)
+    training.policy(1, {"learner": learner}).save_pretrained(tmp_path / "policy")
+    policy = Policy.from_pretrained(tmp_path / "policy")
+    seen = torch.randn(2, 5, 11, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(policy.act(seen[1]), training.act(seen)[1])
+    assert policy.config.training["learner"] == learner
+    assert policy.config.control_rate == pytest.approx(125.0)
+
+
+@every_learner
+def test_metrics_are_finite_and_per_run(make: Make, learner: str) -> None:
+    training = make(learner)
+    seen: set[str] = set()
+    while training.steps < 200:
+        for name, value in training.advance().items():
+            assert value.shape == (2,), name
+            assert torch.isfinite(value).all(), name
+            seen.add(name)
+    assert seen
+
+
+@pytest.mark.parametrize("learner", ["bc", "sac", "hype"])
+def test_bfloat16_keeps_parameters_in_float32_and_resumes_bit_equal(make: Make, learner: str, tmp_path: Path) -> None:
+    whole = run_to(make(learner, "precision=bfloat16"), 200)
+    half = run_to(make(learner, "precision=bfloat16"), 100)
+    save_checkpoint(tmp_path, half.steps, half.state())
+    resumed = make(learner, "precision=bfloat16")
+    resumed.set_state(load_checkpoint(tmp_path))
+    assert same_state(run_to(resumed, 200).state(), whole.state())
+    assert all(value.dtype != torch.bfloat16 for value in whole.state().tensors.values())
+
+
+def test_no_imitation_learner_sees_the_tasks_reward(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = run_to(make("hype"), 200)
+    original = TaskBatch.step
+
+    def lying(self: TaskBatch, *arguments: object) -> object:
+        result = original(self, *arguments)  # pyright: ignore[reportArgumentType]
+        result.rewards[:] = 1e6
+        return result
+
+    monkeypatch.setattr(TaskBatch, "step", lying)
+    deceived = run_to(make("hype"), 200)
+    assert torch.equal(actor_parameters(honest, 0), actor_parameters(deceived, 0))
+
+
+def test_true_last_observations_and_ends_are_stored(make: Make) -> None:
+    training = run_to(make("hype", "runs=1"), 200)
+    assert isinstance(training, InteractiveTraining)
+    rows = training.layout.batch(training.buffer.rows[:, :200])
+    ended = rows.terminated[0, :-1] == 1
+    assert ended.any()
+    follows = (rows.next_observations[0, :-1] == rows.observations[0, 1:]).all(-1)
+    assert torch.equal(follows, ~ended)
+
+
+def test_a_time_limit_is_not_an_end(make: Make) -> None:
+    training = run_to(make("sac", "task=reacher", "steps=120", "runs=1"), 120)
+    reference = make("hype_reference", "runs=1")
+    assert isinstance(training, InteractiveTraining)
+    assert isinstance(reference, InteractiveTraining)
+    rows = training.layout.batch(training.buffer.rows[:, :120])
+    assert rows.terminated.sum() == 0
+    broken = (rows.next_observations[0, :-1] != rows.observations[0, 1:]).any(-1)
+    assert broken.nonzero().flatten().tolist() == [49, 99]
+    assert training.config.bootstrap_timeouts
+    assert not reference.config.bootstrap_timeouts
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "change"])
+def test_a_damaged_checkpoint_is_refused(make: Make, tmp_path: Path, damage: str) -> None:
+    training = run_to(make("bc"), 100)
+    save_checkpoint(tmp_path, 50, training.state())
+    path = save_checkpoint(tmp_path, 100, training.state())
+    file = path / "training.safetensors"
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "truncate":
+        file.write_bytes(content[: len(content) // 2])
+    if damage == "change":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"damaged.*resume from .*000000050"):
+        load_checkpoint(tmp_path)
+    load_checkpoint(tmp_path / "checkpoints" / "000000050")
+
+
+def test_only_the_newest_checkpoints_stay(make: Make, tmp_path: Path) -> None:
+    training = make("bc")
+    for step in (10, 20, 30):
+        save_checkpoint(tmp_path, step, training.state(), keep=2)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["000000020", "000000030", "last"]
+    assert (tmp_path / "checkpoints" / "last").resolve().name == "000000030"
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = make("bc")
+    save_checkpoint(tmp_path, 10, training.state())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("understudy.imitation.checkpoint.write_tensors", full)
+    with pytest.raises(InputError, match="cannot write .*No space left on device"):
+        save_checkpoint(tmp_path, 20, training.state())
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["000000010", "last"]
+    load_checkpoint(tmp_path)
