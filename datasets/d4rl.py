@@ -13,8 +13,7 @@ What the files have in common comes from D4RL (Fu et al. 2020, arXiv 2004.07219)
 ``metadata/episode_*``       (E,) ``returns``, ``lengths``, ``terminated``, ``seeds`` of the episodes as recorded
 attribute ``env_id``         the environment; ``env_kwargs`` its arguments (JSON); ``task`` the task's name
 attribute ``random_return``  and ``expert_return``: references for normalised scores
-attribute                    JSON: sizes of the state's components, and how those left out come back
-``understudy_states``
+``understudy_states``        attribute (JSON): sizes of the state's components, and how to fill in those left out
 ===========================  ================================================================================
 """
 
@@ -74,7 +73,7 @@ def read_d4rl(path: str | Path, task: Task | None = None) -> Demonstrations:
             raise InputError(f"{path}: was written by a newer understudy; update understudy to read it")
         recorded = recorded_environment(path, attributes)
         world = World.of(task_for(path, task, attributes, recorded))
-        columns = _read_columns(file, world, "" if recorded is None else f", and was recorded on {recorded}")
+        columns = _read_columns(file, world, "" if recorded is None else f"; it was recorded on {recorded}")
         horizon = world.task.horizon if recorded is None else recorded.limit or world.task.horizon
         starts = read_episode_starts(file, columns, horizon)
         columns["times"] = read_times(file, starts, len(columns["rewards"]))
@@ -83,7 +82,8 @@ def read_d4rl(path: str | Path, task: Task | None = None) -> Demonstrations:
             columns["states"] = _read_states(file, columns, starts, world, attributes[_STATES])
         per_episode = read_per_episode(file, columns, starts)
     expert_return = finite_number(path, attributes, "expert_return")
-    if expert_return is None:  # kindred recorders store it as the mean return of the policy that demonstrated
+    if expert_return is None and "understudy_format" not in attributes:
+        # Kindred recorders store it as the mean return of the policy that demonstrated.
         expert_return = finite_number(path, attributes, "return_mean")
     return Demonstrations(
         **leave_out(path, columns, starts, per_episode, followed),

@@ -185,12 +185,14 @@ class Demonstrations:
             raise self._error(name, f"holds {array.dtype}, in which seeds wrap around; give them as int64")
         if array.ndim != dimensions:
             raise self._error(name, f"has shape {array.shape} but must have {dimensions} dimension(s)")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused below
+            array = array.astype(kind, copy=False)
         if accepted == "f":
             finite = np.isfinite(array)
             if not finite.all():
                 count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
                 raise self._error(name, f"holds NaN or infinity in {count} of {array.size} places, first in row {row}")
-        return array.astype(kind, copy=False)
+        return array
 
     def _check_sizes(self) -> None:
         count = len(self)

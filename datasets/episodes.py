@@ -30,7 +30,7 @@ def read_episode_starts(file: Hdf5File, columns: Arrays, horizon: int) -> np.nda
     count = len(columns["rewards"])
     marked = "truncated" in columns
     if "metadata/episode_starts" in file:
-        starts = file.integers("metadata/episode_starts")
+        starts = file.integers("metadata/episode_starts").astype(np.int64)
         if len(starts) == 0 or starts[0] != 0 or (np.diff(starts) < 1).any() or starts[-1] >= count:
             raise InputError(f"{file.path}: 'metadata/episode_starts' must rise from 0 and stay below the {count} rows")
     elif (starts := _starts_by_length(file, count)) is None:
@@ -86,7 +86,7 @@ def _first_break(file: Hdf5File, observations: np.ndarray, starts: np.ndarray) -
     """The first row within an episode whose recorded next observation is not the following row's, if any."""
     if "next_observations" not in file:
         return None
-    successors = file.floats("next_observations", observations.shape[1], "'observations'", len(observations))
+    successors = file.floats("next_observations", observations.shape[1], "this task", len(observations))
     broken = (successors[:-1] != observations[1:]).any(axis=1)
     broken[starts[1:] - 1] = False
     return int(broken.argmax()) if broken.any() else None

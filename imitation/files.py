@@ -60,7 +60,8 @@ def write_text(path: Path, text: str) -> None:
         _sync(temporary)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
         raise InputError(f"cannot write {path}: {_reason(error)}") from error
 
 

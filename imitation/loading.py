@@ -22,7 +22,11 @@ def load_policy(path: str | os.PathLike[str], task: Task | None = None) -> Polic
     if not place.is_dir():
         return _load_file(place, task)
     policy = Policy.from_pretrained(_chosen(place) if _is_run(place) else _checked_directory(place))
-    check_task(policy, task or policy.task, place)
+    try:
+        own = policy.task
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    check_task(policy, task or own, place)
     return policy
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from .networks import StackedMLP
 
@@ -29,28 +30,18 @@ class Adam:
         self._networks = list(networks)
         self._extra = list(extra)
         self.parameters: list[Tensor] = [p for net in networks for p in net.master()] + self._extra
-        for parameter in self.parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        on_gpu = self.parameters[0].is_cuda
-        self._optimiser = torch.optim.AdamW(
-            self.parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay,
-            fused=True, capturable=on_gpu,
-        )  # fmt: skip
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Create the moments now, not at the first step, so that a checkpoint always holds them."""
-        for parameter in self.parameters:
-            self._optimiser.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        self._betas, self._weight_decay = betas, weight_decay
+        device = self.parameters[0].device
+        # A tensor, so that a schedule reaches an update that was recorded as a CUDA graph.
+        self._rate = torch.tensor(learning_rate, device=device)
+        self._gradients = [torch.zeros_like(p) for p in self.parameters]
+        self._first = [torch.zeros_like(p) for p in self.parameters]
+        self._second = [torch.zeros_like(p) for p in self.parameters]
+        self._steps = [torch.zeros((), device=device) for _ in self.parameters]
 
     def set_learning_rate(self, value: float) -> None:
         """Use another learning rate from the next step on."""
-        for group in self._optimiser.param_groups:
-            group["lr"] = value
+        self._rate.fill_(value)
 
     def leaves(self) -> list[Tensor]:
         """What the loss is differentiated by."""
@@ -63,25 +54,26 @@ class Adam:
     def apply(self, gradients: Sequence[Tensor]) -> None:
         """Move the parameters by given gradients, in the order of :meth:`leaves`."""
         with torch.no_grad():
-            stored = [parameter.grad for parameter in self.parameters]
-            torch._foreach_copy_(stored, list(gradients))  # pyright: ignore
-            self._optimiser.step()
+            # Copied: into float32, and the fused step takes them as laid out like the parameters.
+            torch._foreach_copy_(self._gradients, list(gradients))  # pyright: ignore
+            adamw(
+                self.parameters, self._gradients, self._first, self._second, [], self._steps,
+                lr=self._rate, beta1=self._betas[0], beta2=self._betas[1], eps=1e-8,
+                weight_decay=self._weight_decay, amsgrad=False, maximize=False, fused=True,
+            )  # fmt: skip
         for net in self._networks:
             net.refresh()
 
     def state(self) -> dict[str, Tensor]:
         """The moments and step counts, by parameter index."""
-        return {
-            f"{index}.{name}": value
-            for index, parameter in enumerate(self.parameters)
-            for name, value in self._optimiser.state[parameter].items()
-        }
+        names = ("step", "exp_avg", "exp_avg_sq")
+        columns = zip(self._steps, self._first, self._second, strict=True)
+        return {f"{i}.{n}": v for i, values in enumerate(columns) for n, v in zip(names, values, strict=True)}
 
     def set_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
-        for index, parameter in enumerate(self.parameters):
-            for name, value in self._optimiser.state[parameter].items():
-                value.copy_(state[f"{index}.{name}"])
+        for name, value in self.state().items():
+            value.copy_(state[name])
 
 
 class OptimisticAdam:

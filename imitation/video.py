@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
-import imageio_ffmpeg  # pyright: ignore[reportMissingTypeStubs]
-import mujoco  # pyright: ignore[reportMissingTypeStubs]
+import imageio_ffmpeg
+import mujoco
 import numpy as np
 import torch
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
@@ -23,62 +25,81 @@ FASTEST = 60.0  # frames per second; a controller can be much faster
 _GL_ERRORS = (RuntimeError, AttributeError, ImportError, OSError, cast(Any, mujoco).FatalError)
 
 
-def write_video(
-    act: Act, task: Task, path: Path, *, seed: int, advance: Callable[[], None] = lambda: None
-) -> Evaluation:
+def write_video(act: Act, task: Task, path: Path, *, seed: int) -> Evaluation:
     """Play the episode of ``seed`` and write it to an MP4 file at ``path``, in real time.
 
-    ``act`` maps (1, 1, O) to (1, 1, A) in [−1, 1]; ``advance`` is called after each step. A file already
-    there is replaced once the video is whole.
+    ``act`` maps (1, 1, O) to (1, 1, A) in [−1, 1]. A file already there is replaced once the video is whole.
     Errors: :class:`InputError` when nothing can be rendered or encoded here, or the disk refuses.
     """
     if path.suffix.lower() != ".mp4":
         raise InputError(f"{path}: a video is written as MP4, so its name must end in .mp4")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it first")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
     tasks = TaskBatch(task, [seed], render=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result = _play(act, tasks, temporary, advance)
+        temporary.touch()
+        result = _play(act, tasks, temporary)
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
         tasks.close()
     return result
 
 
-def _play(act: Act, tasks: TaskBatch, path: Path, advance: Callable[[], None]) -> Evaluation:
+def _play(act: Act, tasks: TaskBatch, path: Path) -> Evaluation:
     every = math.ceil(tasks.spaces.control_rate / FASTEST)
     observations = tasks.reset()
     render = renderer(tasks.environments[0])
-    sink = _encoder(path, render(), tasks.spaces.control_rate / every)
     total, ended = 0.0, False
-    try:
+    with _encoder(path, render(), tasks.spaces.control_rate / every) as show:
         while not ended:
             if tasks.elapsed[0] % every == 0:
-                sink.send(render())
+                show(render())
             actions = act(torch.as_tensor(observations).view(1, 1, -1)).view(1, -1).cpu().numpy()
             result = tasks.step(actions, "evaluation")
             total, ended = total + float(result.rewards[0]), bool(result.ended[0])
             observations = result.next_observations
-            advance()
-        sink.send(render())
-    finally:
-        sink.close()
+        show(render())
     return Evaluation(np.array([[total]]), tasks.elapsed.reshape(1, 1).copy())
 
 
-def _encoder(path: Path, frame: np.ndarray, rate: float) -> Generator[None, np.ndarray | None]:
-    """A generator that is sent frames (H, W, 3), uint8, of the size of ``frame``."""
-    height, width = frame.shape[:2]
-    write = cast(Any, imageio_ffmpeg).write_frames
+@contextlib.contextmanager
+def _encoder(path: Path, frame: np.ndarray, rate: float) -> Generator[Callable[[np.ndarray], None]]:
+    """Gives a function that adds a frame (H, W, 3), uint8, of the size of ``frame``, to the video.
+
+    Errors: :class:`OSError` when ffmpeg fails. (The writer of imageio-ffmpeg does not look at its exit code, so
+    that on a full disk half a video would pass for a whole one.)
+    """
     try:
-        sink = write(str(path), (width, height), fps=rate, quality=7)
-        sink.send(None)
-    except RuntimeError as error:  # that of a platform for which the package brings no ffmpeg
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:  # that of a platform for which the package brings none
         raise InputError("videos need ffmpeg: install it, or name it in IMAGEIO_FFMPEG_EXE") from error
-    return sink
+    height, width = frame.shape[:2]
+    read = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", f"{rate}"]
+    # Most players want this layout of colours, which needs even sizes.
+    write = ["-codec:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]
+    command = [program, "-y", "-loglevel", "error", *read, "-i", "-", *write, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        pipe = process.stdin
+        try:
+            # When ffmpeg ends early the pipe breaks, but what it said itself is worth more.
+            with contextlib.suppress(BrokenPipeError):
+                yield lambda image: _write(pipe, image)
+            _, said = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        lines = said.decode(errors="replace").strip().splitlines()
+        raise OSError(process.returncode, lines[-1] if lines else f"ffmpeg ended with code {process.returncode}")
+
+
+def _write(pipe: IO[bytes], image: np.ndarray) -> None:
+    pipe.write(image.tobytes())
 
 
 def renderer(environment: MujocoEnv) -> Callable[[], np.ndarray]:

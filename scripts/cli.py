@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "train a controller from demonstrations, with one learner and many runs at once",
     "evaluate": "play a policy or every run of a training and print its returns; write a video",
     "record": "record demonstrations from a policy, a stable-baselines3 zip or random actions",
-    "benchmark": "train several learners on several tasks and tabulate them with intervals",
+    "benchmark": "measure the speed of the stacked learners against stable-baselines3 in the same run",
     "info": "print versions and devices",
 }
 

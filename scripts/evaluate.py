@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import sys
 import time
@@ -18,6 +17,9 @@ from .options import option, parse_options, run_command
 from .terminal import progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..imitation.evaluation import Act, Evaluation
     from ..imitation.policy import Policy
 
 EXAMPLES = (
@@ -96,9 +98,15 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     return result
 
 
-def _act(policy: Policy, options: EvaluateOptions) -> Callable[..., Any]:
+def _act(policy: Policy, options: EvaluateOptions, advance: Callable[[], None]) -> Act:
+    """Acts as the options say, and tells how often it was asked: once for each step."""
     policy.seed(options.seed)
-    return functools.partial(policy.act, deterministic=options.deterministic)
+
+    def act(observations: Tensor) -> Tensor:
+        advance()
+        return policy.act(observations, deterministic=options.deterministic)
+
+    return act
 
 
 def _film(options: EvaluateOptions, task: Task) -> int:
@@ -107,9 +115,10 @@ def _film(options: EvaluateOptions, task: Task) -> int:
     from ..imitation.video import write_video
 
     assert options.video is not None
-    act = _act(load_policy(options.policy, task), options)
+    policy = load_policy(options.policy, task)
     with progress(f"filming {options.video}", task.horizon, quiet=options.quiet) as advance:
-        filmed = write_video(act, task, options.video, seed=options.seed, advance=lambda: advance(1))
+        act = _act(policy, options, lambda: advance(1))
+        filmed = write_video(act, task, options.video, seed=options.seed)
     return int(filmed.steps.sum())
 
 
@@ -118,16 +127,17 @@ def _play(options: EvaluateOptions, policies: Mapping[str, Policy], task: Task) 
     from ..imitation.evaluation import evaluate as play
 
     first = range(0, options.episodes, TOGETHER)
-    returns, lengths = [], []
+    returns: list[np.ndarray] = []
+    lengths: list[np.ndarray] = []
     title = f"playing {task.name} with {len(policies)} {'policies' if len(policies) > 1 else 'policy'}"
-    with progress(title, len(policies) * len(first), quiet=options.quiet) as advance:
+    with progress(title, len(policies) * len(first) * task.horizon, quiet=options.quiet) as advance:
         for policy in policies.values():
-            act = _act(policy, options)
-            parts = []
+            act = _act(policy, options, lambda: advance(1))
+            parts: list[Evaluation] = []
             for start in first:
                 count = min(TOGETHER, options.episodes - start)
                 parts.append(play(act, task, 1, count, seed=options.seed + start))
-                advance(1)
+                advance(task.horizon - parts[-1].lengths.max())
             returns.append(np.concatenate([part.returns[0] for part in parts]))
             lengths.append(np.concatenate([part.lengths[0] for part in parts]))
     return np.stack(returns), np.stack(lengths)
@@ -150,7 +160,7 @@ def _summary(values: np.ndarray) -> dict[str, Any]:
 
     runs = values.mean(1)
     whole = summary(runs if len(runs) > 1 else values[0])
-    return {"iqm": whole.iqm, "low": whole.low, "high": whole.high, "runs": runs.tolist()}
+    return dataclasses.replace(whole, runs=tuple(runs.tolist())).to_json()
 
 
 def _show(result: dict[str, Any], names: list[str], returns: np.ndarray, lengths: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from ..imitation.interactive import InteractiveConfig
 from ..imitation.offline import CloningConfig
 from ..imitation.rewards import DiscriminatorConfig, GanConfig
 from ..imitation.rounds import RoundsConfig
-from ..robots import InputError, nearest
+from ..robots import InputError, find_task, nearest
 
 ConfigT = TypeVar("ConfigT")
 LEARNERS = Path(__file__).parent / "conf" / "learner"
@@ -109,7 +109,7 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
 
 
 def check_choices(overrides: Sequence[str]) -> None:
-    """Refuse arguments that are not `key=value` and unknown choices of learner and axes, before hydra does."""
+    """Refuse arguments that are not `key=value`, and unknown learners, choices and tasks, before hydra does."""
     known = {axis: list(choices) for axis, choices in AXES.items()}
     known["learner"] = [path.stem for path in LEARNERS.glob("*.yaml")]
     for argument in overrides:
@@ -118,11 +118,11 @@ def check_choices(overrides: Sequence[str]) -> None:
         except HydraException as error:
             raise InputError(f"{argument!r} is not an option: options are written key=value") from error
         key = override.key_or_group
-        if key not in known:
-            continue
         values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
-        for value in values:
-            if str(value) not in known[key]:
+        for value in values if key in known or key == "task" else ():
+            if key == "task":
+                find_task(str(value))  # so that a sweep does not find out after hours
+            elif str(value) not in known[key]:
                 raise InputError(f"unknown {key} {value!r}: {nearest(str(value), known[key])}")
 
 

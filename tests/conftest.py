@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-
 from understudy.datasets import Demonstrations, write_d4rl
 from understudy.imitation.training import State, Training
 from understudy.robots import TaskBatch, find_task
@@ -19,7 +18,13 @@ SMALL = (
     "task=hopper", "device=cpu", "threads=1", "precision=float32", "runs=2", "evaluation.every=100",
     "evaluation.episodes=2", "checkpoint.every=100", "log_every=50", "quiet=true",
 )  # fmt: skip
-INTERACTIVE = ("steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.random_steps=60", "loop.update_every=20")
+INTERACTIVE = (
+    "steps=200",
+    "agent.hidden=[16,16]",
+    "loop.batch_size=16",
+    "loop.random_steps=60",
+    "loop.update_every=20",
+)
 HYBRID = (*INTERACTIVE, "reward.hidden=[16,16]", "reward.batch_size=16", "reward.update_every=5")
 ROUNDS = (
     "steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.update_every=20", "loop.round_steps=100",

@@ -79,6 +79,7 @@ def test_subsampling_keeps_what_is_known_of_the_episodes_as_recorded():
         assert len(few.starts) == 2
         np.testing.assert_array_equal(few.episode_lengths, [40, 3])
         np.testing.assert_array_equal(few.episode_returns, whole.episode_returns[:2])
+        np.testing.assert_array_equal(few.episode_terminated, [True, False])
         assert few.episode_seeds is not None
         np.testing.assert_array_equal(few.episode_seeds, [1000, 1001])
 
@@ -141,6 +142,7 @@ def spoiled(name: str, row: int, value: float) -> np.ndarray:
         ({"observations": spoiled("observations", 4, np.nan)}, ("'observations'", "row 4", "11 of 143")),
         ({"rewards": spoiled("rewards", 2, np.inf)}, ("'rewards'", "row 2")),
         ({"states": spoiled("states", 12, -np.inf)}, ("'states'", "row 12")),
+        ({"observations": np.full((13, 11), 1e39)}, ("'observations'", "row 0")),
         ({"actions": spoiled("actions", 3, 1.01)}, ("'actions'", "[-1, 1]", "row 3")),
         ({"actions": np.zeros((13, 3), np.uint8)}, ("'actions'", "uint8", "float32")),
         ({"actions": np.zeros(13, np.float32)}, ("'actions'", "(13,)")),
@@ -195,7 +197,7 @@ def test_a_path_is_a_path(folder: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_an_unknown_name_brings_the_nearest(folder: Path):
-    with pytest.raises(InputError, match="hoper-exprt.*did you mean hopper-expert"):
+    with pytest.raises(InputError, match=r"hoper-exprt.*did you mean hopper-expert"):
         load("hoper-exprt")
     with pytest.raises(InputError, match=r"elsewhere.hdf5: there is no such file"):
         load("elsewhere.hdf5")

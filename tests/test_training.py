@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import LEARNERS, Make, run_to, same_state
-
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
 from understudy.imitation.interactive import InteractiveTraining
@@ -169,9 +168,7 @@ def test_only_the_newest_checkpoints_stay(make: Make, tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints" / "last").resolve().name == "000000030"
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_earlier_checkpoint(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make("bc")
     save_checkpoint(tmp_path, 10, training.state())
 

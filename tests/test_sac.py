@@ -1,0 +1,391 @@
+"""Soft actor-critic: stable-baselines3's numbers, runs that do not meet, ends and time limits, precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import SAC as ReferenceSAC
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from torch import Tensor, distributions
+from understudy.imitation.agents import SAC, SACConfig
+from understudy.imitation.networks import GaussianActor, Normaliser, StackedMLP
+from understudy.imitation.optimisers import Adam
+from understudy.imitation.randomness import Generators
+from understudy.imitation.replay import Batch, Mixture, ReplayBuffer, RowLayout, Schedule
+from understudy.imitation.rewards import GanConfig, GanReward, Reward, TaskReward
+
+O, A, B, HIDDEN = 11, 3, 64, (64, 64)  # noqa: E741
+RUNS = 2
+
+
+class Spaces(gymnasium.Env[np.ndarray, np.ndarray]):
+    """The spaces alone: nothing steps it."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (O,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (A,), np.float32)
+
+
+def random_batch(seed: int, runs: int = RUNS, size: int = B) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(runs, size, *shape, generator=generator)
+
+    return Batch(normal(O), normal(A).tanh(), normal(O), normal(), (normal() > 1).float())
+
+
+def random_noise(seed: int, runs: int = RUNS, size: int = B) -> Tensor:
+    return torch.randn(runs, 2, size, A, generator=torch.Generator().manual_seed(10_000 + seed))
+
+
+def reference_layers(network: torch.nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Weights (in, out) and biases (out) of a reference network; the actor's two heads as one layer."""
+    linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
+    layers = [(m.weight.T, m.bias) for m in linear]
+    if hasattr(network, "log_std"):
+        (w1, b1), (w2, b2) = layers[-2:]
+        layers[-2:] = [(torch.cat((w1, w2), 1), torch.cat((b1, b2)))]
+    return layers
+
+
+def reference_gradients(network: torch.nn.Module) -> list[tuple[Tensor, Tensor]]:
+    linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
+    gradients = [(m.weight.grad.T, m.bias.grad) for m in linear]  # pyright: ignore
+    if hasattr(network, "log_std"):
+        (w1, b1), (w2, b2) = gradients[-2:]
+        gradients[-2:] = [(torch.cat((w1, w2), 1), torch.cat((b1, b2)))]
+    return [(w.clone(), b.clone()) for w, b in gradients]
+
+
+def our_layers(tensors: Iterable[Tensor], where: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
+    """The same of one run (and member) from tensors in the order weights, then biases."""
+    tensors = list(tensors)
+    half = len(tensors) // 2
+    return [(w[where], b[where].squeeze(0)) for w, b in zip(tensors[:half], tensors[half:], strict=True)]
+
+
+class Pair:
+    """R of stable-baselines3's agents, and ours as a stack of R with their weights. Both note their gradients."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, runs: int = RUNS, **options: Any) -> None:
+        self.references = [
+            ReferenceSAC(
+                "MlpPolicy", Spaces(), seed=seed, device="cpu", buffer_size=1, learning_rate=3e-4,
+                policy_kwargs={"net_arch": list(HIDDEN)}, **options,
+            )
+            for seed in range(runs)
+        ]  # fmt: skip
+        config = SACConfig(hidden=HIDDEN, discount=self.references[0].gamma, target_rate=self.references[0].tau)
+        self.ours = SAC(config, runs, O, A, Normaliser.identity(O))
+        self.ours.initialise(Generators(range(runs)))
+        with torch.no_grad():
+            for run, reference in enumerate(self.references):
+                reference.set_logger(Logger(None, []))
+                self._copy(reference_layers(reference.actor), self.ours.actor.net, (run,))
+                for member in range(2):
+                    for theirs, mine in (
+                        (reference.critic, self.ours.critic),
+                        (reference.critic_target, self.ours.target_critic),
+                    ):
+                        self._copy(reference_layers(theirs.q_networks[member]), mine.net, (run, member))
+        self.gradients: dict[str, list[Tensor]] = {}
+        for name in ("actor", "critic", "entropy"):
+            self._note_ours(name, getattr(self.ours, f"{name}_optimiser"))
+        self._monkeypatch = monkeypatch
+
+    @staticmethod
+    def _copy(layers: list[tuple[Tensor, Tensor]], network: StackedMLP, where: tuple[int, ...]) -> None:
+        for (weight, bias), ours, our_bias in zip(layers, network.weights, network.biases, strict=True):
+            ours[where] = weight
+            our_bias[where] = bias
+
+    def _note_ours(self, name: str, optimiser: Adam) -> None:
+        original = optimiser.apply
+
+        def apply(gradients: list[Tensor]) -> None:
+            self.gradients[name] = [g.clone() for g in gradients]
+            original(gradients)
+
+        optimiser.apply = apply
+
+    def update_reference(self, run: int, batch: Batch, noise: Tensor) -> dict[str, Any]:
+        """One step of stable-baselines3's own ``train``; its losses and gradients."""
+        reference = self.references[run]
+        samples = ReplayBufferSamples(
+            batch.observations[run], batch.actions[run], batch.next_observations[run],
+            batch.terminated[run, :, None], batch.rewards[run, :, None],
+        )  # fmt: skip
+        rest = [noise[run, 0], noise[run, 1]]
+        noted: dict[str, Any] = {}
+
+        def rsample(self: distributions.Normal, shape: Any = ()) -> Tensor:
+            return self.loc + self.scale * rest.pop(0)
+
+        def noting(optimiser: torch.optim.Optimizer, note: Callable[[], None]) -> None:
+            original = type(optimiser).step
+
+            def step() -> None:
+                note()
+                original(optimiser)
+
+            self._monkeypatch.setattr(optimiser, "step", step)
+
+        self._monkeypatch.setattr(distributions.Normal, "rsample", rsample)
+        self._monkeypatch.setattr(reference.replay_buffer, "sample", lambda *_, **__: samples)
+        critics = reference.critic.q_networks
+        noting(reference.actor.optimizer, lambda: noted.update(actor=reference_gradients(reference.actor)))
+        noting(reference.critic.optimizer, lambda: noted.update(critic=[reference_gradients(c) for c in critics]))
+        entropy = reference.log_ent_coef
+        noting(reference.ent_coef_optimizer, lambda: noted.update(entropy=entropy.grad.clone()))  # pyright: ignore
+        reference.train(gradient_steps=1, batch_size=B)
+        assert not rest
+        return noted | {k: v for k, v in reference.logger.name_to_value.items() if "loss" in k}
+
+
+def assert_layers_close(ours: list[tuple[Tensor, Tensor]], theirs: list[tuple[Tensor, Tensor]], **how: float) -> None:
+    for mine, reference in zip(ours, theirs, strict=True):
+        for a, b in zip(mine, reference, strict=True):
+            torch.testing.assert_close(a, b, **how)  # pyright: ignore
+
+
+def test_losses_and_gradients_are_those_of_stable_baselines3(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(monkeypatch)
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    batch, noise = random_batch(0), random_noise(0)
+    metrics = pair.ours.update(batch, noise)
+    for run in range(RUNS):
+        noted = pair.update_reference(run, batch, noise)
+        assert metrics["critic_loss"][run].item() == pytest.approx(noted["train/critic_loss"], rel=1e-5)
+        assert metrics["actor_loss"][run].item() == pytest.approx(noted["train/actor_loss"], rel=1e-5)
+        torch.testing.assert_close(pair.gradients["entropy"][0][run], noted["entropy"][0], **close)
+        assert_layers_close(our_layers(pair.gradients["actor"], (run,)), noted["actor"], **close)
+        for member in range(2):
+            ours = our_layers(pair.gradients["critic"], (run, member))
+            assert max(float(weight.abs().max()) for weight, _ in ours) > 1e-2
+            assert_layers_close(ours, noted["critic"][member], **close)
+
+
+def test_parameters_after_updates_are_those_of_stable_baselines3(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The coefficient's learning can be seen: its first step is lr, so ten of them are far above the tolerance.
+    pair = Pair(monkeypatch, gamma=0.9, tau=0.1)
+    start = pair.ours.actor.net.weights[0].detach().clone()
+    for step in range(10):
+        batch, noise = random_batch(step), random_noise(step)
+        pair.ours.update(batch, noise)
+        for run in range(RUNS):
+            pair.update_reference(run, batch, noise)
+    assert (pair.ours.actor.net.weights[0] - start).abs().max() > 1e-3
+    close = {"rtol": 1e-5, "atol": 2e-5}
+    for run, reference in enumerate(pair.references):
+        log_coefficient = pair.ours.log_entropy_coefficient[run]
+        assert abs(log_coefficient) > 1e-3
+        torch.testing.assert_close(log_coefficient, reference.log_ent_coef[0], **close)  # pyright: ignore
+        assert_layers_close(
+            our_layers(pair.ours.actor.net.master(), (run,)), reference_layers(reference.actor), **close
+        )
+        for member in range(2):
+            for mine, theirs in (
+                (pair.ours.critic, reference.critic),
+                (pair.ours.target_critic, reference.critic_target),
+            ):
+                ours = our_layers(mine.net.master(), (run, member))
+                assert_layers_close(ours, reference_layers(theirs.q_networks[member]), **close)
+
+
+def test_defaults_are_those_of_stable_baselines3() -> None:
+    reference, config = ReferenceSAC("MlpPolicy", Spaces(), buffer_size=1, device="cpu"), SACConfig()
+    assert (config.discount, config.target_rate) == (reference.gamma, reference.tau)
+    assert config.learning_rate == reference.learning_rate
+    assert tuple(reference.actor.net_arch) == config.hidden
+    ours = SAC(config, 1, O, A, Normaliser.identity(O))
+    assert ours.target_entropy == reference.target_entropy
+    assert ours.log_entropy_coefficient.item() == reference.log_ent_coef.item()  # pyright: ignore
+
+
+def train(seeds: list[int], reward_kind: str, updates: int = 200) -> tuple[SAC, Reward]:
+    """Updates on rows that depend on the run's seed alone."""
+    layout, size = RowLayout(O, A), 16
+    generators = Generators(seeds)
+    normaliser = Normaliser(torch.full((O,), 0.3), torch.full((O,), 1.4))
+    agent = SAC(SACConfig(hidden=(32, 32)), len(seeds), O, A, normaliser)
+    reward: Reward = TaskReward()
+    if reward_kind == "gan":
+        config = GanConfig(hidden=(32, 32), batch_size=size, update_every=5)
+        reward = GanReward(config, len(seeds), O, A, normaliser)
+    agent.initialise(generators)
+    reward.initialise(generators)
+    buffer = ReplayBuffer(len(seeds), 300, layout)
+    fill = Generators([seed + 1000 for seed in seeds])
+    rows = fill.normal((300, layout.width))
+    rows[..., O : O + A].tanh_()
+    rows[..., -1] = (rows[..., -1] > 1.5).float()
+    for row in rows.unbind(1):
+        buffer.add(row)
+    expert_rows = torch.randn(100, layout.width, generator=torch.Generator().manual_seed(1))
+    expert_rows[:, -1] = 0
+    mixture = Mixture(expert_rows, Schedule.constant(0.25), size)
+    ends = (torch.zeros(len(seeds)), buffer.terminations / len(buffer))
+    done = 0
+    while done < updates:
+        drawn = mixture.sample(buffer, generators, 20, done)
+        noise = generators.normal((20, agent.noise_rows, size, A))
+        for index in range(20):
+            if reward.learned and done % reward.update_every == 0:
+                expert = layout.batch(expert_rows[generators.integers(100, (size,))])
+                learner = layout.batch(buffer.gather(generators.integers(len(buffer), (size,))))
+                reward.update(expert, learner, ends, generators)
+            batch = layout.batch(drawn[index])
+            agent.update(batch.with_rewards(reward.relabel(batch)), noise[:, index])
+            done += 1
+    return agent, reward
+
+
+@pytest.mark.parametrize("reward_kind", ["task", "gan"])
+def test_run_k_of_a_stack_equals_the_single_run(reward_kind: str) -> None:
+    stack_agent, stack_reward = train([3, 4, 5, 6], reward_kind)
+    agent, reward = train([5], reward_kind)
+    for stack, single in ((stack_agent, agent), (stack_reward, reward)):
+        whole, one = stack.training_state(), single.training_state()
+        assert whole.keys() == one.keys()
+        for name, value in one.items():
+            if "step" in name or "normaliser" in name:
+                torch.testing.assert_close(whole[name], value)
+            else:
+                torch.testing.assert_close(whole[name][2:3], value, rtol=1e-3, atol=1e-4)
+    weights = stack_agent.actor.net.weights[0]
+    assert (weights[0] - weights[2]).abs().max() > 0.05
+
+
+def test_a_batch_of_one_run_moves_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of run 1 stays to the bit whatever run 0 is given."""
+    kept: list[Tensor] = []
+    for scale in (1.0, 1e3):
+        pair = Pair(monkeypatch)
+        batch = random_batch(0)
+        batch.rewards[0] *= scale
+        batch.observations[0] *= scale
+        pair.ours.update(batch, random_noise(0))
+        kept.append(torch.cat([g[1].flatten() for g in (*pair.gradients["critic"], *pair.gradients["actor"])]))
+    assert torch.equal(*kept)
+
+
+def test_time_limits_bootstrap_and_ends_do_not() -> None:
+    """One state, reward 1, γ = 0.9: worth 1 / (1 − γ) = 10 where only time cuts episodes, 1 where the task does."""
+    config = SACConfig(
+        hidden=(16,), learning_rate=1e-2, discount=0.9, target_rate=0.2, initial_entropy_coefficient=1e-12
+    )
+    agent = SAC(config, 2, O, A, Normaliser.identity(O))
+    generators = Generators([0, 1])
+    agent.initialise(generators)
+    state = torch.ones(2, 8, O)
+    terminated = torch.tensor([0.0, 1.0])[:, None].expand(2, 8)
+    noise = generators.normal((400, 2, 8, A))
+    for step in range(400):
+        actions = noise[:, step, 0].tanh()
+        agent.update(Batch(state, actions, state, torch.ones(2, 8), terminated), noise[:, step])
+    actions = agent.act(state)
+    values = agent.critic(state, actions)
+    torch.testing.assert_close(values[0], torch.full((2, 8), 10.0), rtol=0.03, atol=0)
+    torch.testing.assert_close(values[1], torch.full((2, 8), 1.0), rtol=0.03, atol=0)
+
+
+def test_the_target_has_the_entropy_bonus_and_no_value_after_an_end() -> None:
+    agent = SAC(SACConfig(hidden=HIDDEN, discount=0.9), 1, O, A, Normaliser.identity(O))
+    agent.initialise(Generators([0]))
+    batch, noise = random_batch(3, 1), random_noise(3, 1)
+    with torch.no_grad():
+        actions, log_probs = agent.actor.sample(batch.next_observations, noise[:, 1])
+        values = agent.target_critic(batch.next_observations, actions)
+        after = torch.minimum(values[:, 0], values[:, 1]) - 0.3 * log_probs
+        target = torch.where(batch.terminated == 1, batch.rewards, batch.rewards + 0.9 * after)
+        error = (agent.critic(batch.observations, batch.actions) - target[:, None]).square()
+        loss = agent.critic_loss(batch, batch.observations, noise[:, 1], torch.tensor([0.3]))["critic_loss"]
+    torch.testing.assert_close(loss, 0.5 * error.mean(-1).sum(-1))
+    assert batch.terminated.any()
+
+
+def test_log_prob_is_that_of_a_transformed_normal() -> None:
+    actor = GaussianActor(RUNS, O, A, HIDDEN)
+    actor.net.initialise(Generators([0, 1]))
+    observations, noise = random_batch(0).observations, random_noise(0)[:, 0]
+    mean, log_std = actor(observations)
+    squashed = distributions.TransformedDistribution(
+        distributions.Normal(mean, log_std.exp()), [distributions.TanhTransform(cache_size=1)]
+    )
+    actions, log_probs = actor.sample(observations, noise)
+    expected = squashed.log_prob(actions).sum(-1)
+    torch.testing.assert_close(log_probs, expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(actor.log_prob(observations, actions), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_log_std_is_clamped_and_actions_at_the_edge_are_finite() -> None:
+    actor = GaussianActor(1, O, A, ())
+    with torch.no_grad():
+        actor.net.biases[0][..., A:] = torch.tensor([-50.0, 50.0, 0.0])
+    observations = torch.zeros(1, 2, O)
+    _, log_std = actor(observations)
+    assert log_std[0, 0].tolist() == [-20.0, 2.0, 0.0]
+    edge = torch.tensor([[[1.0, -1.0, 1.0], [-1.0, 1.0, 0.0]]])
+    with torch.no_grad():
+        actor.net.biases[0][..., A:] = 0.0
+    assert torch.isfinite(actor.log_prob(observations, edge)).all()
+
+
+def test_acting_is_the_mode_or_a_sample() -> None:
+    agent = SAC(SACConfig(hidden=HIDDEN), RUNS, O, A, Normaliser(torch.full((O,), 2.0), torch.full((O,), 3.0)))
+    agent.initialise(Generators([0, 1]))
+    observations, noise = random_batch(0).observations, random_noise(0)[:, 0]
+    mean, log_std = agent.actor(agent.normaliser(observations))
+    torch.testing.assert_close(agent.act(observations), mean.tanh())
+    torch.testing.assert_close(agent.act(observations, noise), (mean + log_std.exp() * noise).tanh())
+    torch.testing.assert_close(agent.act(observations[:, 0]), mean[:, 0].tanh())
+
+
+def test_cloning_pulls_the_actor_to_the_expert() -> None:
+    config = SACConfig(hidden=HIDDEN, cloning_weight=1000.0, learning_rate=3e-3)
+    agent = SAC(config, 1, O, A, Normaliser.identity(O))
+    agent.initialise(Generators([0]))
+    expert = random_batch(1, 1)
+    expert.actions[:] = torch.tensor([0.5, -0.5, 0.0])
+    noise = torch.randn(1, 3, B, A, generator=torch.Generator().manual_seed(0))
+    before = agent.cloning_error(expert, noise[:, 2]).item()
+    for step in range(60):
+        agent.update(random_batch(step, 1), noise, expert)
+    assert agent.cloning_error(expert, noise[:, 2]).item() < 0.2 * before
+
+
+def test_bfloat16_gradients_point_the_same_way_and_parameters_stay_float32() -> None:
+    gradients: dict[torch.dtype, dict[str, Tensor]] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        agent = SAC(SACConfig(hidden=(128, 128)), RUNS, O, A, Normaliser.identity(O), dtype)
+        agent.initialise(Generators([0, 1]))
+        noted: dict[str, Tensor] = {}
+        for name in ("actor", "critic"):
+            optimiser = getattr(agent, f"{name}_optimiser")
+            original = optimiser.apply
+
+            def apply(found: list[Tensor], name: str = name, original: Any = original, noted: Any = noted) -> None:
+                assert {g.dtype for g in found} == {agent.precision}  # noqa: B023
+                noted[name] = torch.cat([g.float().flatten(1) for g in found], 1)
+                original(found)
+
+            optimiser.apply = apply
+        before = agent.critic.net.weights[0].detach().clone()
+        agent.update(random_batch(0), random_noise(0))
+        gradients[dtype] = noted
+        state = agent.training_state()
+        assert {value.dtype for value in state.values()} == {torch.float32}
+        # Steps of 3e-4 on weights of 0.3 are below bfloat16's resolution; the parameters must take them.
+        moved = (agent.critic.net.weights[0] - before).abs()
+        assert math.isclose(moved.max().item(), 3e-4, rel_tol=0.02)
+        assert (moved > 1e-4).float().mean() > 0.9
+    for name in ("actor", "critic"):
+        cosine = torch.cosine_similarity(gradients[torch.float32][name], gradients[torch.bfloat16][name], dim=1)
+        assert cosine.min() > 0.99, name

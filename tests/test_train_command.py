@@ -1,0 +1,224 @@
+"""`understudy train` as people use it: results, resuming, signals, bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import CLONING, HYBRID, INTERACTIVE, SMALL, same_state
+from understudy.imitation import Policy
+from understudy.imitation.checkpoint import load_checkpoint
+from understudy.scripts.train import main
+
+
+def options(data: Path, learner: str, directory: Path, *more: str) -> list[str]:
+    sizes = {"hype": HYBRID, "bc": CLONING, "sac": INTERACTIVE}[learner]
+    given = [f"learner={learner}", *SMALL, *sizes, f"directory={directory}", *more]
+    return given if learner == "sac" else [*given, f"data={data}"]
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("learner", ["hype", "bc", "sac"])
+def test_a_training_leaves_what_it_promises(
+    learner: str, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options(data_file, learner, tmp_path / "run")) == 0
+    captured = capsys.readouterr().out
+    assert len(captured.strip().splitlines()) == 1, "quiet=true prints only the last line"
+    result = json.loads(captured)
+    assert set(result) == {"score", "return", "steps", "seconds", "run", "policy"}
+    assert set(result["score"]) == {"iqm", "low", "high", "runs"} == set(result["return"])
+    assert len(result["score"]["runs"]) == 2
+    assert set(result["steps"]) == {"policy", "reward", "reset", "evaluation"}
+    assert result["steps"]["policy"] == (0 if learner == "bc" else 200)
+    run = tmp_path / "run"
+    wanted = ("config.yaml", "run.json", "metrics.csv", "evaluations.csv", "learning_curve.png", "result.json")
+    assert all((run / name).stat().st_size > 0 for name in wanted)
+    assert list((run / "events").iterdir())
+    assert (run / "checkpoints" / "last").resolve().name == "000000200"
+    assert Policy.from_pretrained(run / "policy").task.name == "hopper"
+    assert [p.name for p in sorted((run / "policies").iterdir())] == ["run-0", "run-1"]
+    rows = list(csv.DictReader((run / "evaluations.csv").read_text().splitlines()))
+    assert len(rows) == 2 * 2 * 2, "two evaluations of two runs and two episodes"
+    about = json.loads((run / "run.json").read_text())
+    assert about["versions"]["torch"]
+    assert about["hardware"]["cores"]
+    if learner == "hype":
+        assert any("absorbing" in note for note in about["notes"])
+
+
+def test_the_final_score_is_the_mean_of_the_last_three_evaluations(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options(data_file, "bc", tmp_path / "run", "steps=500")) == 0
+    result = last_line(capsys)
+    rows = list(csv.DictReader((tmp_path / "run" / "evaluations.csv").read_text().splitlines()))
+    last = [float(r["return"]) for r in rows if r["run"] == "0" and int(r["step"]) in (300, 400, 500)]
+    assert result["return"]["runs"][0] == pytest.approx(sum(last) / len(last), rel=1e-4)  # pyright: ignore
+
+
+@pytest.mark.parametrize("learner", ["hype", "bc", "sac"])
+def test_a_resumed_command_is_bit_equal_to_an_unbroken_one(
+    learner: str, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options(data_file, learner, tmp_path / "whole")) == 0
+    whole = last_line(capsys)
+    assert main(options(data_file, learner, tmp_path / "half", "steps=100")) == 0
+    last_line(capsys)
+    assert main([f"resume={tmp_path / 'half'}", "steps=200", "quiet=true"]) == 0
+    resumed = last_line(capsys)
+    assert resumed["return"] == whole["return"]
+    assert resumed["steps"] == whole["steps"]
+    one, two = (load_checkpoint(tmp_path / name) for name in ("whole", "half"))
+    one.values["progress"].pop("seconds")
+    two.values["progress"].pop("seconds")
+    assert same_state(one, two)
+    for name in ("evaluations.csv", "metrics.csv"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "half" / name).read_text()
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_saves_a_checkpoint_first(name: str, code: int, data_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "understudy.scripts.train"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, *options(data_file, "hype", run, "steps=1000000")],
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    while not (run / "checkpoints" / "last").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.Signals[name])
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert errors.count("\n") == 1
+    assert "resume=" in errors
+    stopped = load_checkpoint(run).values["training"]["clock"]["steps"]
+    assert stopped % 20 == 0
+    assert main([f"resume={run}", f"steps={stopped + 40}", "quiet=true"]) == 0
+    assert load_checkpoint(run).values["training"]["clock"]["steps"] == stopped + 40
+
+
+def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The sentence with which arguments are refused."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("understudy: ")
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["learner=hyp"], ["unknown learner 'hyp'", "hype"]),
+        (["task=hoper"], ["unknown task 'hoper'", "hopper"]),
+        (["stepz=5"], ["unknown option 'stepz'", "steps"]),
+        (["agent.learning_rat=5"], ["unknown option", "learning_rate"]),
+        (["reward=gam"], ["unknown reward 'gam'", "gan"]),
+        (["reward.form=softmax"], ["reward.form=softmax", "softplus"]),
+        (["agent.hidden=5"], ["agent.hidden=5", "list"]),
+        (["agent.discount=much"], ["agent.discount=much", "a number"]),
+        (["steps=0"], ["steps=0", "at least 1"]),
+        (["steps=many"], ["steps=many", "whole number"]),
+        (["runs=0"], ["runs=0", "at least 1"]),
+        (["seed=-1"], ["seed=-1", "at least 0"]),
+        (["device=gpu"], ["device=gpu", "cuda"]),
+        (["precision=float8"], ["precision=float8", "bfloat16"]),
+        (["mixture.expert_share=1.5"], ["mixture.expert_share=1.5", "between 0 and 1"]),
+        (["mixture.expert_share=[[5,0.1],[0,0.2]]"], ["ascending"]),
+        (["learner=bc", "reward=gan"], ["reward=gan", "offline"]),
+        (["reward=none"], ["reward=none"]),
+        (["loop=rounds", "reward=task"], ["loop=rounds", "reward=wasserstein"]),
+        (["nonsense"], ["'nonsense' is not an option"]),
+        (["data=/nowhere.hdf5"], ["/nowhere.hdf5"]),
+        (["data=null"], ["needs demonstrations", "data="]),
+        (["data.episodes=0"], ["data.episodes=0"]),
+        (["data.episodes=99"], ["99", "3"]),
+        (["resume=/nowhere"], ["/nowhere"]),
+        (["task=halfcheetah"], ["Hopper-v5", "HalfCheetah-v5"]),
+        (["evaluation.every=0"], ["evaluation.every=0"]),
+    ],
+)
+def test_bad_options_are_one_sentence_and_leave_nothing(
+    arguments: list[str],
+    words: list[str],
+    data_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = [] if any(a.startswith("data=") for a in arguments) else [f"data={data_file}"]
+    sentence = refuse([*base, "threads=1", *arguments], capsys)
+    assert all(word in sentence for word in words), sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_directory_is_never_overwritten(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("precious")
+    assert "not empty" in refuse(options(data_file, "bc", tmp_path / "run"), capsys)
+    assert (tmp_path / "run" / "mine.txt").read_text() == "precious"
+
+
+def test_an_unwritable_directory_is_refused(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in refuse(options(data_file, "bc", tmp_path / "file" / "run"), capsys)
+
+
+def test_a_resumed_run_keeps_its_settings(data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(options(data_file, "bc", tmp_path / "run")) == 0
+    capsys.readouterr()
+    assert "keeps its settings" in refuse([f"resume={tmp_path / 'run'}", "seed=5"], capsys)
+    path = tmp_path / "run" / "checkpoints" / "last" / "training.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    assert "damaged" in refuse([f"resume={tmp_path / 'run'}", "steps=300"], capsys)
+
+
+def test_multirun_makes_a_directory_for_each(data_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "understudy.scripts.train", "--multirun", "learner=bc", "seed=0,5"]
+    more = [o for o in (*SMALL, *CLONING) if not o.startswith("agent")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *more, f"data={data_file}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len({line["run"] for line in lines}) == 2
+    assert all((tmp_path / line["policy"] / "model.safetensors").exists() for line in lines)
+    bad = subprocess.run(
+        [*command, "task=hopper,hoper", f"data={data_file}"], cwd=tmp_path, capture_output=True, text=True,
+        env=environment, check=False,
+    )  # fmt: skip
+    assert bad.returncode == 2
+    assert "unknown task 'hoper'" in bad.stderr
+
+
+def test_help_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("hype", "wasserstein", "halfcheetah", "resume=", "quiet=true"))
