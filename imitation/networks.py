@@ -34,8 +34,8 @@ class StackedMLP(nn.Module):
     ``leading`` is (R,) or (R, M) and ``sizes`` the widths from input to output. With ``layer_norm`` each hidden
     layer is normalised before its activation (no learned scale or shift).
 
-    The parameters are float32. :meth:`set_precision` with bfloat16 adds a copy for the matrix products, which
-    the optimiser differentiates instead of the parameters and refreshes after each step.
+    The parameters are float32. :meth:`set_precision` with bfloat16 adds copies for the matrix products of the
+    hidden layers, which the optimiser differentiates instead of the parameters and refreshes after each step.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class StackedMLP(nn.Module):
         shapes = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
         self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*leading, i, o)) for i, o in shapes)
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*leading, 1, o)) for _, o in shapes)
-        self._copies: list[Tensor] | None = None
+        self._inner: list[int] = []
+        self._copies: list[Tensor] = []
         self._train_copies = False
 
     def initialise(self, generators: Generators, kind: Initialisation = "linear") -> None:
@@ -74,49 +75,54 @@ class StackedMLP(nn.Module):
         self.refresh()
 
     def set_precision(self, dtype: torch.dtype, *, train: bool = True) -> None:
-        """Compute in ``dtype`` (float32 or bfloat16) from now on.
+        """Multiply the hidden layers' matrices in ``dtype`` (float32 or bfloat16) from now on.
 
-        With ``train=False`` gradients are still taken at the float32 parameters (through ``exact=True``).
+        The first and the last layer stay in float32: bfloat16 has 8 bits, which would make steps of 1 of values
+        around 200, and steps of 8 mm of a torso's height. They are narrow, so they cost little. With
+        ``train=False`` gradients are still taken at the float32 parameters (through ``exact=True``).
         """
-        self._copies, self._train_copies = None, train
-        if dtype != torch.float32:
-            self._copies = [
-                parameter.detach().to(dtype).requires_grad_(train and parameter.requires_grad)
-                for parameter in self.master()
-            ]
+        self._train_copies = train
+        layers = len(self.weights)
+        inner = [index for index in range(2 * layers) if 0 < index % layers < layers - 1]
+        self._inner = inner if dtype != torch.float32 else []
+        master = self.master()
+        self._copies = list(master)
+        for index in self._inner:
+            copied = master[index].detach().to(dtype)
+            self._copies[index] = copied.requires_grad_(train and master[index].requires_grad)
 
     def master(self) -> list[nn.Parameter]:
         """The float32 parameters: weights, then biases."""
         return [*self.weights, *self.biases]
 
     def leaves(self) -> list[Tensor]:
-        """The tensors to differentiate: the copies in the computing precision, or the parameters themselves."""
-        return list(self.master()) if self._copies is None or not self._train_copies else self._copies
+        """The tensors to differentiate: the parameters, with the copies of those that have one in their place."""
+        return self._copies if self._inner and self._train_copies else list(self.master())
 
     def refresh(self) -> None:
         """Bring the computing copies up to the parameters."""
-        if self._copies is not None:
-            with torch.no_grad():
-                torch._foreach_copy_(self._copies, list(self.master()))  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+        master = self.master()
+        with torch.no_grad():
+            for index in self._inner:
+                self._copies[index].copy_(master[index])
 
     def forward(self, inputs: Tensor, *, exact: bool = False) -> Tensor:
         """(*leading, B, in) or broadcastable to it -> float32 (*leading, B, out).
 
         ``exact`` computes in float32 whatever the precision: for acting, and where second derivatives are taken.
         """
-        tensors = list(self.master()) if exact or self._copies is None else self._copies
+        tensors = self._copies if self._inner and not exact else list(self.master())
         layers = len(self.weights)
-        hidden = inputs.to(tensors[0].dtype)
         # One flat batch of matrices is what baddbmm takes; twin critics see the same rows twice.
-        hidden = hidden.expand(*self.leading, *hidden.shape[-2:]).flatten(0, len(self.leading) - 1)
+        hidden = inputs.expand(*self.leading, *inputs.shape[-2:]).flatten(0, len(self.leading) - 1)
         for layer in range(layers):
             weight, bias = tensors[layer].flatten(0, -3), tensors[layers + layer].flatten(0, -3)
-            hidden = _affine(hidden, weight, bias)
+            hidden = _affine(hidden.to(weight.dtype), weight, bias)
             if layer < layers - 1:
                 if self.layer_norm:
                     hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
                 hidden = self._activation(hidden)
-        return hidden.unflatten(0, self.leading).float()
+        return hidden.unflatten(0, self.leading)
 
     def extra_repr(self) -> str:
         """The shape at a glance."""

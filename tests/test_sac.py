@@ -231,7 +231,7 @@ def train(seeds: list[int], reward_kind: str, updates: int = 200) -> tuple[SAC, 
     expert_rows = torch.randn(100, layout.width, generator=torch.Generator().manual_seed(1))
     expert_rows[:, -1] = 0
     mixture = Mixture(expert_rows, Schedule.constant(0.25), size)
-    ends = (torch.zeros(len(seeds)), buffer.terminations / len(buffer))
+    ended = (torch.full((len(seeds),), 0.1), torch.full((len(seeds),), 0.3))
     done = 0
     while done < updates:
         drawn = mixture.sample(buffer, generators, 20, done)
@@ -240,7 +240,7 @@ def train(seeds: list[int], reward_kind: str, updates: int = 200) -> tuple[SAC, 
             if reward.learned and done % reward.update_every == 0:
                 expert = layout.batch(expert_rows[generators.integers(100, (size,))])
                 learner = layout.batch(buffer.gather(generators.integers(len(buffer), (size,))))
-                reward.update(expert, learner, ends, generators)
+                reward.update(expert, learner, ended, generators)
             batch = layout.batch(drawn[index])
             agent.update(batch.with_rewards(reward.relabel(batch)), noise[:, index])
             done += 1
