@@ -11,7 +11,7 @@ from torch import Tensor
 from ..robots import Task, TaskBatch
 
 Act = Callable[[Tensor], Tensor]
-"""Observations (R, E, O) -> actions (R, E, A) in [−1, 1]."""
+# Observations (R, E, O) -> actions (R, E, A), each within -1 and 1.
 
 
 def evaluate(

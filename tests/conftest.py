@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+
 from understudy.datasets import Demonstrations, write_d4rl
 from understudy.imitation.training import State, Training
 from understudy.robots import TaskBatch, find_task

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from understudy.imitation.policy import Head, Policy, PolicyConfig
 from understudy.robots import find_task
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+
 from understudy.datasets import Demonstrations, write_d4rl
 from understudy.robots import TaskBatch, find_task, physics_state
 

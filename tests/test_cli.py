@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pytest
 from policies import assert_sentence
+
 from understudy.robots import InputError
 from understudy.scripts import cli
 from understudy.scripts.options import option, parse_options, run_command
@@ -25,7 +26,7 @@ class Options:
     And more about it.
     """
 
-    place: Path = option("where it is")  # noqa: RUF009
+    place: Path = option("where it is")
     episodes: int = option("how many", 20, at_least=1)
     noise: float = option("how loud", 0.5, at_least=0)
     quiet: bool = option("say nothing", False)

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from recordings import Damage, assert_same, attribute, change, record, remove, spoil, write_edited
+
 from understudy.datasets import Demonstrations, read_d4rl, write_d4rl
 from understudy.datasets.states import StateLayout
 from understudy.robots import InputError, TaskBatch, find_task, set_physics_state

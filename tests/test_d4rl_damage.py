@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from recordings import Damage, assert_same, cast, change, record, remove, spoil, write_edited
+
 from understudy.datasets import Demonstrations, read_d4rl, write_d4rl
 from understudy.robots import InputError, find_task
 

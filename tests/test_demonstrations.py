@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from understudy.datasets import Demonstrations, bundled, catalogue, load, write_d4rl
 from understudy.robots import InputError
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+
 from understudy.imitation.networks import (
     DeterministicActor,
     GaussianActor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+
 from understudy.imitation.networks import StackedMLP
 from understudy.imitation.optimisers import Adam, OptimisticAdam
 from understudy.imitation.randomness import Generators

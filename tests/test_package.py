@@ -80,7 +80,9 @@ def test_arrows_point_down() -> None:
 
 
 def test_hydra_stays_in_scripts() -> None:
-    assert not [p for p in sources() if "scripts" not in p.parts and re.search(r"import (hydra|omegaconf)", p.read_text())]
+    assert not [
+        p for p in sources() if "scripts" not in p.parts and re.search(r"import (hydra|omegaconf)", p.read_text())
+    ]
 
 
 def test_files_are_of_a_readable_size() -> None:

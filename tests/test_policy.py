@@ -12,6 +12,7 @@ import pytest
 import torch
 from policies import assert_sentence, make_policy, make_run
 from safetensors.torch import load_file, save_file
+
 from understudy.imitation import files
 from understudy.imitation.loading import load_policies, load_policy
 from understudy.imitation.policy import Head, Policy

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+
 from understudy.imitation.randomness import Generators
 
 DRAWS: dict[str, Callable[[Generators], Tensor]] = {

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from policies import assert_sentence, make_policy, make_run
+
 from understudy.datasets import Demonstrations, read_d4rl
 from understudy.imitation import recording, video
 from understudy.imitation.evaluation import evaluate

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import Make, run_to
 from torch import Tensor
+
 from understudy.datasets import Demonstrations
 from understudy.imitation.interactive import InteractiveTraining
 from understudy.imitation.randomness import Generators

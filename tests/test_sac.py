@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gymnasium
@@ -14,9 +14,10 @@ from stable_baselines3 import SAC as ReferenceSAC
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, distributions
+
 from understudy.imitation.agents import SAC, SACConfig
 from understudy.imitation.networks import GaussianActor, Normaliser, StackedMLP
-from understudy.imitation.optimisers import Adam
+from understudy.imitation.optimisers import Adam, OptimisticAdam
 from understudy.imitation.randomness import Generators
 from understudy.imitation.replay import Batch, Mixture, ReplayBuffer, RowLayout, Schedule
 from understudy.imitation.rewards import GanConfig, GanReward, Reward, TaskReward
@@ -71,6 +72,17 @@ def our_layers(tensors: Iterable[Tensor], where: tuple[int, ...]) -> list[tuple[
     return [(w[where], b[where].squeeze(0)) for w, b in zip(tensors[:half], tensors[half:], strict=True)]
 
 
+def note_gradients(noted: dict[str, list[Tensor]], name: str, optimiser: Adam | OptimisticAdam) -> None:
+    """Keep the gradients that an optimiser of ours is given, under ``name``."""
+    original = optimiser.apply
+
+    def apply(gradients: Sequence[Tensor]) -> None:
+        noted[name] = [gradient.clone() for gradient in gradients]
+        original(gradients)
+
+    optimiser.apply = apply
+
+
 class Pair:
     """R of stable-baselines3's agents, and ours as a stack of R with their weights. Both note their gradients."""
 
@@ -97,7 +109,7 @@ class Pair:
                         self._copy(reference_layers(theirs.q_networks[member]), mine.net, (run, member))
         self.gradients: dict[str, list[Tensor]] = {}
         for name in ("actor", "critic", "entropy"):
-            self._note_ours(name, getattr(self.ours, f"{name}_optimiser"))
+            note_gradients(self.gradients, name, getattr(self.ours, f"{name}_optimiser"))
         self._monkeypatch = monkeypatch
 
     @staticmethod
@@ -105,15 +117,6 @@ class Pair:
         for (weight, bias), ours, our_bias in zip(layers, network.weights, network.biases, strict=True):
             ours[where] = weight
             our_bias[where] = bias
-
-    def _note_ours(self, name: str, optimiser: Adam) -> None:
-        original = optimiser.apply
-
-        def apply(gradients: list[Tensor]) -> None:
-            self.gradients[name] = [g.clone() for g in gradients]
-            original(gradients)
-
-        optimiser.apply = apply
 
     def update_reference(self, run: int, batch: Batch, noise: Tensor) -> dict[str, Any]:
         """One step of stable-baselines3's own ``train``; its losses and gradients."""
@@ -362,30 +365,23 @@ def test_cloning_pulls_the_actor_to_the_expert() -> None:
 
 
 def test_bfloat16_gradients_point_the_same_way_and_parameters_stay_float32() -> None:
-    gradients: dict[torch.dtype, dict[str, Tensor]] = {}
+    gradients: dict[torch.dtype, dict[str, list[Tensor]]] = {}
     for dtype in (torch.float32, torch.bfloat16):
         agent = SAC(SACConfig(hidden=(128, 128)), RUNS, O, A, Normaliser.identity(O), dtype)
         agent.initialise(Generators([0, 1]))
-        noted: dict[str, Tensor] = {}
-        for name in ("actor", "critic"):
-            optimiser = getattr(agent, f"{name}_optimiser")
-            original = optimiser.apply
-
-            def apply(found: list[Tensor], name: str = name, original: Any = original, noted: Any = noted) -> None:
-                assert {g.dtype for g in found} == {agent.precision}  # noqa: B023
-                noted[name] = torch.cat([g.float().flatten(1) for g in found], 1)
-                original(found)
-
-            optimiser.apply = apply
-        before = agent.critic.net.weights[0].detach().clone()
+        noted = gradients[dtype] = {}
+        note_gradients(noted, "actor", agent.actor_optimiser)
+        note_gradients(noted, "critic", agent.critic_optimiser)
+        before = agent.critic.net.weights[1].detach().clone()
         agent.update(random_batch(0), random_noise(0))
-        gradients[dtype] = noted
-        state = agent.training_state()
-        assert {value.dtype for value in state.values()} == {torch.float32}
-        # Steps of 3e-4 on weights of 0.3 are below bfloat16's resolution; the parameters must take them.
-        moved = (agent.critic.net.weights[0] - before).abs()
+        assert dtype in {gradient.dtype for gradient in noted["critic"]}
+        assert {value.dtype for value in agent.training_state().values()} == {torch.float32}
+        # A step of 3e-4 on a weight of 0.08 is about bfloat16's resolution; the parameters must take all of it.
+        moved = (agent.critic.net.weights[1] - before).abs()
         assert math.isclose(moved.max().item(), 3e-4, rel_tol=0.02)
         assert (moved > 1e-4).float().mean() > 0.9
     for name in ("actor", "critic"):
-        cosine = torch.cosine_similarity(gradients[torch.float32][name], gradients[torch.bfloat16][name], dim=1)
-        assert cosine.min() > 0.99, name
+        full, fast = (
+            torch.cat([gradient.float().flatten(1) for gradient in noted[name]], 1) for noted in gradients.values()
+        )
+        assert torch.cosine_similarity(full, fast, dim=1).min() > 0.99, name

@@ -21,6 +21,7 @@ from policies import assert_sentence
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
+
 from understudy.imitation import sb3
 from understudy.imitation.loading import load_policy
 from understudy.imitation.sb3 import read_sb3_policy

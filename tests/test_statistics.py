@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
+
 from understudy.imitation.statistics import bootstrap_interval, interquartile_mean, permutation_p_value, summary
 
 SCORES = np.array(

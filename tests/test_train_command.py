@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CLONING, HYBRID, INTERACTIVE, SMALL, same_state
+
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint
 from understudy.scripts.train import main

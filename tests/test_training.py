@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import LEARNERS, Make, run_to, same_state
+
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
 from understudy.imitation.interactive import InteractiveTraining
@@ -176,7 +177,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(make: Make, tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("understudy.imitation.checkpoint.write_tensors", full)
-    with pytest.raises(InputError, match="cannot write .*No space left on device"):
+    with pytest.raises(InputError, match=r"cannot write .*No space left on device"):
         save_checkpoint(tmp_path, 20, training.state())
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["000000010", "last"]
     load_checkpoint(tmp_path)

@@ -1,0 +1,80 @@
+"""Does it learn? Compared with random actions and with behaviour cloning, by a permutation test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from understudy.imitation.evaluation import evaluate
+from understudy.imitation.statistics import permutation_p_value
+from understudy.imitation.training import Training
+from understudy.robots import TaskBatch, find_task
+from understudy.scripts.build import build
+from understudy.scripts.settings import compose
+
+
+def trained(*options: str) -> Training:
+    """A training of the suite's own presets, run to its end."""
+    config, _ = compose(["device=cpu", "threads=2", *options])
+    training = build(OmegaConf.to_container(config, resolve=True)).training  # pyright: ignore
+    while training.steps < training.total:
+        training.advance()
+    return training
+
+
+def returns(training: Training, episodes: int) -> np.ndarray:
+    """Mean return of each run over episodes with common starts (R,)."""
+    result = evaluate(training.act, training.task, len(training.seeds), episodes)
+    return result.returns.mean(1)
+
+
+def random_returns(name: str, episodes: int) -> np.ndarray:
+    """Returns of uniform random actions."""
+    tasks = TaskBatch(find_task(name), range(episodes))
+    generator = np.random.default_rng(0)
+    tasks.reset()
+    total, running = np.zeros(episodes), np.ones(episodes, bool)
+    while running.any():
+        actions = generator.uniform(-1, 1, (episodes, tasks.spaces.action_size))
+        result = tasks.step(actions, "evaluation", running)
+        total += result.rewards
+        running &= ~result.ended
+    return total
+
+
+@pytest.mark.parametrize("learner", ["bc", "bc_gaussian"])
+def test_cloning_full_episodes_beats_random_actions(learner: str) -> None:
+    training = trained(f"learner={learner}", "task=hopper", "runs=4", "steps=1500")
+    assert permutation_p_value(returns(training, 5), random_returns("hopper", 20)) < 0.01
+
+
+@pytest.mark.slow
+def test_sac_swings_a_double_pendulum_up_to_ten_times_random() -> None:
+    training = trained(
+        "learner=sac", "task=inverted-double-pendulum", "runs=4", "steps=12000", "loop.random_steps=1000"
+    )
+    random = random_returns("inverted-double-pendulum", 20)
+    assert permutation_p_value(returns(training, 10), 10 * random) < 0.01
+
+
+@pytest.mark.slow
+def test_hype_beats_cloning_and_random_actions_on_few_rows() -> None:
+    few = ("task=hopper", "runs=4", "data.episodes=4", "data.every=20")
+    hype = returns(trained("learner=hype", "steps=60000", *few), 20)
+    cloned = returns(trained("learner=bc", *few), 20)
+    assert permutation_p_value(hype, cloned) < 0.05
+    assert permutation_p_value(hype, random_returns("hopper", 20)) < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", ["mm", "bc_reg"])
+def test_adversarial_learners_beat_random_actions(learner: str) -> None:
+    training = trained(f"learner={learner}", "task=hopper", "runs=4", "steps=40000")
+    assert permutation_p_value(returns(training, 10), random_returns("hopper", 20)) < 0.01
+
+
+def test_no_demonstrations_are_hidden_in_the_tests() -> None:
+    assert not list(Path(__file__).parent.rglob("*.hdf5"))
