@@ -105,7 +105,7 @@ class InteractiveTraining:
         self._owed += count * self.config.updates_per_step
         updates = int(self._owed)
         self._owed -= updates
-        return self._update(updates)
+        return self.update(updates)
 
     def _acts_randomly(self) -> bool:
         return self.steps < self.config.random_steps
@@ -136,7 +136,8 @@ class InteractiveTraining:
                 self._observations = np.where(result.ended[:, None], fresh, self._observations)
             self.steps += 1
 
-    def _update(self, count: int) -> Mapping[str, Tensor]:
+    def update(self, count: int) -> Mapping[str, Tensor]:
+        """Make ``count`` updates of the agent, and of the reward when it is due; returns the last metrics (R,)."""
         if not count:
             return {}
         metrics: dict[str, Tensor] = {}

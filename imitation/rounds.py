@@ -52,7 +52,7 @@ class RoundsTraining(InteractiveTraining):
         metrics: dict[str, Tensor] = {}
         if into > config.random_steps:
             self.agent.set_learning_rate(self.agent.config.learning_rate * (1 - into / config.round_steps))
-            metrics.update(self._update(round(count * config.updates_per_step)))
+            metrics.update(self.update(round(count * config.updates_per_step)))
         if self.steps % config.round_steps == 0:
             metrics.update(self._finish_round())
         return metrics

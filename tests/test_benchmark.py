@@ -1,0 +1,36 @@
+"""The benchmark measures what it says and reports it; nothing here depends on how fast the machine is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from understudy.scripts.benchmark import main
+
+
+def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sac", "runs=2", "updates=1", "blocks=3", "threads=1", "device=cpu"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 2 + 2 + 1
+    result = json.loads(lines[-1])
+    assert result["benchmark"] == "sac"
+    assert [r["precision"] for r in result["results"]] == ["float32", "bfloat16"]
+    for row in result["results"]:
+        assert row["runs"] == 2
+        assert row["low"] <= row["ratio"] <= row["high"]
+        assert row["sb3"] > 0
+        assert row["ours"] > 0
+    assert result["versions"]["torch"]
+
+
+def test_quiet_prints_only_json(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["sac", "runs=1", "updates=1", "blocks=1", "threads=1", "precision=float32", "device=cpu", "quiet=true"]
+    assert main(options) == 0
+    assert len(capsys.readouterr().out.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("bad", ["ppo", "runs=0", "precision=float8", "device=tpu", "thread=1"])
+def test_bad_options_are_one_sentence(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([bad]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
