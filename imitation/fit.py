@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..robots import PURPOSES
 from .checkpoint import save_checkpoint
@@ -106,7 +105,6 @@ class Run:
         training, config = self.training, self.config
         log = RunLog(self.directory, resume_at=self._resumed_at)
         started = time.monotonic() - self.progress.seconds
-        saved = self._resumed_at or 0
         try:
             while training.steps < training.total and self.progress.stopped is None:
                 before = training.steps
@@ -125,11 +123,9 @@ class Run:
                 if due or self.progress.stopped is not None:
                     log.flush()
                     self.save()
-                    saved = step
                 report(self.progress, logged)
         finally:
             log.close()
-        assert saved == training.steps or self.progress.stopped is None
         return self.progress
 
     def save(self) -> Path:
@@ -204,8 +200,3 @@ class DivergedError(RuntimeError):
 def _passed(before: int, now: int, every: int) -> bool:
     """Whether a multiple of ``every`` lies in (before, now]."""
     return every > 0 and now // every > before // every
-
-
-def metrics_of(values: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    """Metrics (R,) as Python numbers."""
-    return {name: value.tolist() for name, value in values.items()}

@@ -109,20 +109,20 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         task.name: task
         for task in (
             Task("hopper", "Hopper-v5", 1000, health="torso above 0.7 m and within 0.2 rad of upright",
-                 random_return=16.7, expert_return=3700.0),
+                 random_return=16.9, expert_return=3700.0),
             Task("walker2d", "Walker2d-v5", 1000, health="torso between 0.8 and 2 m and within 1 rad of upright",
-                 random_return=1.8, expert_return=5400.0),
+                 random_return=1.6, expert_return=5400.0),
             Task("halfcheetah", "HalfCheetah-v5", 1000, terminates=False,
-                 random_return=-273.6, expert_return=9400.0),
+                 random_return=-284.6, expert_return=9400.0),
             Task("ant", "Ant-v5", 1000, _NO_CONTACT_FORCES, health="torso between 0.2 and 1 m",
-                 random_return=-48.0, expert_return=5000.0),
+                 random_return=-67.2, expert_return=5000.0),
             Task("humanoid", "Humanoid-v5", 1000, health="torso between 1 and 2 m",
-                 random_return=112.6, expert_return=9800.0),
-            Task("swimmer", "Swimmer-v5", 1000, terminates=False, random_return=-1.3, expert_return=360.0),
+                 random_return=114.6, expert_return=9800.0),
+            Task("swimmer", "Swimmer-v5", 1000, terminates=False, random_return=0.8, expert_return=360.0),
             Task("inverted-double-pendulum", "InvertedDoublePendulum-v5", 1000, health="tip above 1 m",
-                 random_return=56.0, expert_return=9359.0),
+                 random_return=49.9, expert_return=9359.0),
             Task("reacher", "Reacher-v5", 50, terminates=False, random_return=-43.0, expert_return=-4.0),
-            Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-150.0, expert_return=-25.0),
+            Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-148.8, expert_return=-25.0),
         )
     }
 )  # fmt: skip

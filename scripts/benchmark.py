@@ -42,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     examples = ("understudy benchmark sac", "understudy benchmark sac runs=8 precision=bfloat16 threads=1,2")
 
     def body() -> None:
-        options = parse_options(
-            BenchmarkOptions, arguments, command="benchmark", positional="name", examples=examples
-        )
+        options = parse_options(BenchmarkOptions, arguments, command="benchmark", positional="name", examples=examples)
         print(json.dumps(benchmark(options)))
 
     return run_command(body)
@@ -128,9 +126,7 @@ def _ours(runs: int, device: torch.device, precision: torch.dtype) -> Callable[[
     normaliser = Normaliser.identity(spaces.observation_size)
     agent = SAC(SACConfig(), runs, spaces.observation_size, spaces.action_size, normaliser, precision)
     config = InteractiveConfig(steps=ROWS)
-    training = InteractiveTraining(
-        config, task, agent, TaskReward(), InitialResets(), None, list(range(runs)), device
-    )
+    training = InteractiveTraining(config, task, agent, TaskReward(), InitialResets(), None, list(range(runs)), device)
     generator = torch.Generator().manual_seed(0)
     for _ in range(ROWS):
         training.buffer.add(torch.randn(runs, training.layout.width, generator=generator))

@@ -16,6 +16,8 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ..datasets import Demonstrations
 from ..imitation.checkpoint import load_checkpoint
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _through_hydra(arguments: list[str]) -> None:
     """Let hydra itself handle `--multirun`, `--cfg` and its other flags."""
     plain = prepared(arguments)
-    check_choices([a for a in plain if not a.startswith("-")])
+    check_choices([a for a in plain if "=" in a and not a.startswith("-")])
 
     @hydra.main(version_base="1.3", config_path="pkg://understudy.scripts.conf", config_name="train")
     def job(config: DictConfig) -> None:
@@ -177,7 +179,7 @@ def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tu
         raise InputError(f"resume={path}: it is not a run directory with a config.yaml, nor one of its checkpoints")
     try:
         stored: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(directory / "config.yaml"))  # pyright: ignore
-    except Exception as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{directory / 'config.yaml'} is damaged: restore it from a copy") from error
     for argument in arguments:
         name = argument.lstrip("+~").partition("=")[0].partition(".")[0]

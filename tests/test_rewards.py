@@ -170,16 +170,16 @@ def test_scale_multiplies(form: str) -> None:
 def learn_to_end_or_stay(rewards: list[DiscriminatorReward]) -> Tensor:
     """Values (R, 2) of ending and of staying, learned under each reward by soft actor-critic without entropy.
 
-    One state; an action whose first number is negative ends the episode, any other stays. γ = 0.9.
+    One state; an action whose first number is negative ends the episode, any other stays. γ = 0.5.
     """
-    runs, size = len(rewards), 16
+    runs, size = len(rewards), 32
     config = SACConfig(
-        hidden=(32,), learning_rate=1e-2, discount=0.9, target_rate=0.1, initial_entropy_coefficient=1e-12
+        hidden=(32,), learning_rate=5e-3, discount=0.5, target_rate=0.2, initial_entropy_coefficient=1e-12
     )
     agent, generators = SAC(config, runs, O, A, Normaliser.identity(O)), Generators(range(runs))
     agent.initialise(generators)
     state = torch.ones(runs, size, O)
-    for _ in range(60):
+    for _ in range(40):
         noise, drawn = generators.normal((10, 2, size, A)), generators.uniform((10, size, A), -1, 1)
         for actions, step_noise in zip(drawn.unbind(1), noise.unbind(1), strict=True):
             batch = Batch(state, actions, state, torch.zeros(runs, size), (actions[..., 0] < 0).float())
@@ -203,12 +203,13 @@ def test_an_indifferent_reward_is_indifferent_to_ending() -> None:
             make_constant(reward, score)
         values[absorbing] = learn_to_end_or_stay(rewards)
     gaps = values[True][:, 1] - values[True][:, 0]
-    assert gaps.abs().max() < 0.05
+    assert gaps.abs().max() < 0.02
     for (form, score), gap in zip(cases, (values[False][:, 1] - values[False][:, 0]).tolist(), strict=True):
         constant = make(form, 1).form(torch.tensor(score)).item()
-        # Staying is worth c / (1 − γ) against c for a positive constant, c + γ c against c for a negative one.
-        expected = 9 * constant if constant > 0 else 0.9 * constant
-        assert gap == pytest.approx(expected, rel=0.2), (form, score)
+        # Ending is worth c. Staying is worth c / (1 − γ) of a positive constant, and c + γ c of a negative one.
+        expected = constant if constant > 0 else 0.5 * constant
+        # A small network overshoots at the step between the two actions, and the bootstrap repeats it.
+        assert gap == pytest.approx(expected, rel=0.4), (form, score)
 
 
 def optimal_values(rewards: np.ndarray, transitions: np.ndarray, discount: float) -> np.ndarray:
