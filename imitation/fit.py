@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..robots import PURPOSES
+from ..robots import PURPOSES, InputError
 from .checkpoint import save_checkpoint
 from .evaluation import Evaluation, evaluate
 from .files import write_json
@@ -193,8 +193,10 @@ class Run:
             )
 
 
-class DivergedError(RuntimeError):
+class DivergedError(InputError):
     """A metric is NaN or infinite."""
+
+    code = 1
 
 
 def _passed(before: int, now: int, every: int) -> bool:

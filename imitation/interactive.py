@@ -189,11 +189,11 @@ class InteractiveTraining:
 
     def act(self, observations: Tensor) -> Tensor:
         """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
-        return self.agent.act(observations)
+        return self.agent.best_actions(observations)
 
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
         """The deployable policy of one run."""
-        net, spaces = self.agent.actor.net, self.tasks.spaces
+        net, spaces = self.agent.average_actor.net, self.tasks.spaces
         head = "squashed-gaussian"
         return Policy.of_network(net, run, self.agent.normaliser, head, self.task, spaces, training)
 

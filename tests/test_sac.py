@@ -293,7 +293,7 @@ def test_time_limits_bootstrap_and_ends_do_not() -> None:
     for step in range(400):
         actions = noise[:, step, 0].tanh()
         agent.update(Batch(state, actions, state, torch.ones(2, 8), terminated), noise[:, step])
-    actions = agent.act(state)
+    actions = agent.best_actions(state)
     values = agent.critic(state, actions)
     torch.testing.assert_close(values[0], torch.full((2, 8), 10.0), rtol=0.03, atol=0)
     torch.testing.assert_close(values[1], torch.full((2, 8), 1.0), rtol=0.03, atol=0)
@@ -341,14 +341,31 @@ def test_log_std_is_clamped_and_actions_at_the_edge_are_finite() -> None:
     assert torch.isfinite(actor.log_prob(observations, edge)).all()
 
 
-def test_acting_is_the_mode_or_a_sample() -> None:
+def test_acting_samples_and_the_best_actions_are_modes() -> None:
     agent = SAC(SACConfig(hidden=HIDDEN), RUNS, O, A, Normaliser(torch.full((O,), 2.0), torch.full((O,), 3.0)))
     agent.initialise(Generators([0, 1]))
     observations, noise = random_batch(0).observations, random_noise(0)[:, 0]
     mean, log_std = agent.actor(agent.normaliser(observations))
-    torch.testing.assert_close(agent.act(observations), mean.tanh())
+    torch.testing.assert_close(agent.best_actions(observations), mean.tanh())
     torch.testing.assert_close(agent.act(observations, noise), (mean + log_std.exp() * noise).tanh())
-    torch.testing.assert_close(agent.act(observations[:, 0]), mean[:, 0].tanh())
+    torch.testing.assert_close(agent.best_actions(observations[:, 0]), mean[:, 0].tanh())
+    one = agent.act(observations[:, 0], noise[:, 0])
+    torch.testing.assert_close(one, (mean + log_std.exp() * noise).tanh()[:, 0])
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.1])
+def test_the_deployed_actor_is_a_moving_average(rate: float) -> None:
+    agent = SAC(SACConfig(hidden=HIDDEN, averaging_rate=rate), RUNS, O, A, Normaliser.identity(O))
+    agent.initialise(Generators([0, 1]))
+    expected = [parameter.detach().clone() for parameter in agent.actor.net.master()]
+    for step in range(5):
+        agent.update(random_batch(step), random_noise(step))
+        expected = [(1 - rate) * e + rate * p.detach() for e, p in zip(expected, agent.actor.net.master(), strict=True)]
+    for average, value in zip(agent.average_actor.net.master(), expected, strict=True):
+        torch.testing.assert_close(average.detach(), value, rtol=1e-5, atol=1e-7)
+    observations = random_batch(9).observations
+    moved = (agent.best_actions(observations) - agent.actor(observations)[0].tanh()).abs().max()
+    assert (moved > 1e-4) == (rate < 1)
 
 
 def test_cloning_pulls_the_actor_to_the_expert() -> None:

@@ -11,6 +11,7 @@ from conftest import LEARNERS, Make, run_to, same_state
 
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
+from understudy.imitation.fit import DivergedError, FitConfig, References, Run
 from understudy.imitation.interactive import InteractiveTraining
 from understudy.imitation.training import Training
 from understudy.robots import PURPOSES, InputError, TaskBatch
@@ -181,3 +182,16 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(make: Make, tmp_path: Path, m
         save_checkpoint(tmp_path, 20, training.state())
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["000000010", "last"]
     load_checkpoint(tmp_path)
+
+
+def test_a_training_that_diverges_stops_with_a_sentence(make: Make, tmp_path: Path) -> None:
+    training = make("sac")
+
+    def nothing(*_: object) -> None: ...
+
+    with torch.no_grad():
+        training.agent.critic.net.weights[0].fill_(torch.nan)  # pyright: ignore
+    run = Run(training, tmp_path, FitConfig(log_every=20), References(None, None))
+    with pytest.raises(DivergedError, match="diverged at step"):
+        run.fit(nothing, lambda: None)
+    assert (tmp_path / "diverged.json").exists()

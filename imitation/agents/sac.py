@@ -12,7 +12,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from ..networks import GaussianActor, Initialisation, Normaliser, TwinCritic
+from ..networks import GaussianActor, Initialisation, Normaliser, StackedMLP, TwinCritic
 from ..optimisers import Adam, OptimisticAdam
 from ..randomness import Generators
 from ..replay import Batch
@@ -24,7 +24,9 @@ class SACConfig:
 
     ``target_entropy`` is −A when left out. ``layer_norm`` normalises the critics' hidden layers.
     ``cloning_weight`` adds that multiple of the squared error between a sampled action and the expert's to the
-    actor's loss, on expert rows (BC-Reg, arXiv 2402.08848).
+    actor's loss, on expert rows (BC-Reg, arXiv 2402.08848). ``averaging_rate`` evaluates and deploys a moving
+    average of the actor's parameters that follows them at that rate per update (1 is the actor itself); acting
+    to collect data is always the actor's.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -37,6 +39,7 @@ class SACConfig:
     optimiser: str = "adam"
     initialisation: Initialisation = "linear"
     cloning_weight: float = 0.0
+    averaging_rate: float = 1.0
 
 
 class SAC(nn.Module):
@@ -56,6 +59,7 @@ class SAC(nn.Module):
         self.runs, self.action_size = runs, action_size
         self.normaliser = normaliser
         self.actor = GaussianActor(runs, observation_size, action_size, config.hidden)
+        self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = TwinCritic(runs, observation_size, action_size, config.hidden, layer_norm=config.layer_norm)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_entropy_coefficient = nn.Parameter(torch.full((runs,), config.initial_entropy_coefficient).log())
@@ -67,6 +71,7 @@ class SAC(nn.Module):
         self.actor.net.initialise(generators, self.config.initialisation)
         self.critic.net.initialise(generators, self.config.initialisation)
         self.target_critic.load_state_dict(self.critic.state_dict())
+        self.average_actor.load_state_dict(self.actor.state_dict())
         for network in (self.actor, self.critic, self.target_critic):
             network.net.set_precision(self.precision)
         make = {"adam": Adam, "oadam": OptimisticAdam}[self.config.optimiser]
@@ -90,7 +95,7 @@ class SAC(nn.Module):
         coefficient = self.log_entropy_coefficient.detach().exp()
         metrics = {"entropy_coefficient": coefficient, "entropy": -log_probs.detach().mean(-1)}
         excess = (log_probs.detach() + self.target_entropy).mean(-1)
-        self.entropy_optimiser.step(-(self.log_entropy_coefficient * excess).sum())
+        self.entropy_optimiser.apply([-excess])  # the gradient of −log α · excess
 
         critic_losses = self.critic_loss(batch, observations, noise[:, 1], coefficient)
         self.critic_optimiser.step(critic_losses["critic_loss"].sum())
@@ -103,7 +108,7 @@ class SAC(nn.Module):
             metrics["cloning_error"] = error.detach()
             actor_loss = actor_loss + self.config.cloning_weight * error
         self.actor_optimiser.step(actor_loss.sum())
-        self._move_target()
+        self._follow()
         metrics |= critic_losses | actor_losses
         return {name: value.detach() for name, value in metrics.items()}
 
@@ -132,22 +137,26 @@ class SAC(nn.Module):
         actions, _ = self.actor.sample(self.normaliser(expert.observations), noise[:, :size])
         return (actions - expert.actions).square().mean((1, 2))
 
-    def _move_target(self) -> None:
-        targets, sources = self.target_critic.net, self.critic.net
-        with torch.no_grad():
-            torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-                list(targets.master()), list(sources.master()), self.config.target_rate
-            )
-        targets.refresh()
+    def _follow(self) -> None:
+        """Move the target critics and the average actor towards what they follow."""
+        _lerp(self.target_critic.net, self.critic.net, self.config.target_rate)
+        _lerp(self.average_actor.net, self.actor.net, self.config.averaging_rate)
 
     @torch.no_grad()
-    def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Actions in [−1, 1] for observations (R, ..., O): sampled with ``noise`` (R, ..., A), or the mode."""
-        rows = observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1)
-        mean, log_std = self.actor(self.normaliser(rows), exact=True)
-        if noise is not None:
-            mean = mean + log_std.exp() * noise.view_as(mean)
+    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Actions in [−1, 1] for observations (R, ..., O), sampled with standard normal ``noise`` (R, ..., A)."""
+        mean, log_std = self.actor(self._rows(observations), exact=True)
+        return (mean + log_std.exp() * noise.view_as(mean)).tanh().view(noise.shape)
+
+    @torch.no_grad()
+    def best_actions(self, observations: Tensor) -> Tensor:
+        """The modes (R, ..., A) in [−1, 1] of the averaged policy for observations (R, ..., O)."""
+        mean, _ = self.average_actor(self._rows(observations), exact=True)
         return mean.tanh().view(*observations.shape[:-1], self.action_size)
+
+    def _rows(self, observations: Tensor) -> Tensor:
+        """Normalised observations as (R, B, O)."""
+        return self.normaliser(observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1))
 
     def set_learning_rate(self, value: float) -> None:
         """For schedules: the rate of actor and critics (the entropy coefficient keeps its own)."""
@@ -177,3 +186,11 @@ class SAC(nn.Module):
             "critic_optimiser": self.critic_optimiser,
             "entropy_optimiser": self.entropy_optimiser,
         }
+
+
+def _lerp(follower: StackedMLP, leader: StackedMLP, rate: float) -> None:
+    with torch.no_grad():
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+            list(follower.master()), list(leader.master()), rate
+        )
+    follower.refresh()
