@@ -46,23 +46,15 @@ def random_noise(seed: int, runs: int = RUNS, size: int = B) -> Tensor:
     return torch.randn(runs, 2, size, A, generator=torch.Generator().manual_seed(10_000 + seed))
 
 
-def reference_layers(network: torch.nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Weights (in, out) and biases (out) of a reference network; the actor's two heads as one layer."""
+def reference_layers(network: torch.nn.Module, *, gradients: bool = False) -> list[tuple[Tensor, Tensor]]:
+    """Weights (in, out) and biases (out) of a reference network, or their gradients; two heads as one layer."""
     linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
-    layers = [(m.weight.T, m.bias) for m in linear]
+    tensors = [(m.weight.grad, m.bias.grad) if gradients else (m.weight, m.bias) for m in linear]
+    layers = [(weight.T.clone(), bias.clone()) for weight, bias in tensors]  # pyright: ignore
     if hasattr(network, "log_std"):
         (w1, b1), (w2, b2) = layers[-2:]
         layers[-2:] = [(torch.cat((w1, w2), 1), torch.cat((b1, b2)))]
     return layers
-
-
-def reference_gradients(network: torch.nn.Module) -> list[tuple[Tensor, Tensor]]:
-    linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
-    gradients = [(m.weight.grad.T, m.bias.grad) for m in linear]  # pyright: ignore
-    if hasattr(network, "log_std"):
-        (w1, b1), (w2, b2) = gradients[-2:]
-        gradients[-2:] = [(torch.cat((w1, w2), 1), torch.cat((b1, b2)))]
-    return [(w.clone(), b.clone()) for w, b in gradients]
 
 
 def our_layers(tensors: Iterable[Tensor], where: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
@@ -143,8 +135,11 @@ class Pair:
         self._monkeypatch.setattr(distributions.Normal, "rsample", rsample)
         self._monkeypatch.setattr(reference.replay_buffer, "sample", lambda *_, **__: samples)
         critics = reference.critic.q_networks
-        noting(reference.actor.optimizer, lambda: noted.update(actor=reference_gradients(reference.actor)))
-        noting(reference.critic.optimizer, lambda: noted.update(critic=[reference_gradients(c) for c in critics]))
+        noting(reference.actor.optimizer, lambda: noted.update(actor=reference_layers(reference.actor, gradients=True)))
+        noting(
+            reference.critic.optimizer,
+            lambda: noted.update(critic=[reference_layers(c, gradients=True) for c in critics]),
+        )
         entropy = reference.log_ent_coef
         noting(reference.ent_coef_optimizer, lambda: noted.update(entropy=entropy.grad.clone()))  # pyright: ignore
         reference.train(gradient_steps=1, batch_size=B)
