@@ -26,7 +26,13 @@ INTERACTIVE = (
     "loop.random_steps=60",
     "loop.update_every=20",
 )
-HYBRID = (*INTERACTIVE, "loop.updates_per_step=1", "reward.hidden=[16,16]", "reward.batch_size=16", "reward.update_every=5")
+HYBRID = (
+    *INTERACTIVE,
+    "loop.updates_per_step=1",
+    "reward.hidden=[16,16]",
+    "reward.batch_size=16",
+    "reward.update_every=5",
+)
 ROUNDS = (
     "steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.update_every=20", "loop.round_steps=100",
     "loop.random_steps=20", "reward.hidden=[16,16]", "reward.batch_size=16",

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..networks import Normaliser
 from .discriminator import DiscriminatorConfig, DiscriminatorReward
 
 GanForm = Literal["softplus", "logit", "log-sigmoid"]
@@ -29,23 +27,13 @@ class GanConfig(DiscriminatorConfig):
 class GanReward(DiscriminatorReward):
     """Binary cross entropy between expert (1) and learner (0) with a gradient penalty."""
 
-    def __init__(
-        self,
-        config: GanConfig,
-        runs: int,
-        observation_size: int,
-        action_size: int,
-        normaliser: Normaliser,
-        precision: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(config, runs, observation_size, action_size, normaliser, precision)
-        self._form = config.form
+    config: GanConfig
 
     def form(self, scores: Tensor) -> Tensor:
         """softplus(L), L or −softplus(−L); never through σ, whose logarithm overflows when it saturates."""
-        if self._form == "softplus":
+        if self.config.form == "softplus":
             return functional.softplus(scores)
-        return scores if self._form == "logit" else functional.logsigmoid(scores)
+        return scores if self.config.form == "logit" else functional.logsigmoid(scores)
 
     def objective(self, expert: Tensor, learner: Tensor) -> tuple[Tensor, Tensor]:
         """−log D on expert scores and −log(1 − D) on learner scores."""
