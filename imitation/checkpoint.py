@@ -38,7 +38,9 @@ def save_checkpoint(run: Path, step: int, state: State, *, keep: int = 2) -> Pat
             {"format": "understudy-checkpoint", "version": FORMAT_VERSION, "step": step, "sha256": hashes},
         )
     _point(folder / "last", path.name)
-    for old in _checkpoints(folder)[:-keep]:
+    # Those of a later step belong to a branch that was left when an earlier checkpoint was resumed.
+    kept = [p for p in _checkpoints(folder) if p.name <= path.name][-max(keep, 1) :]
+    for old in set(_checkpoints(folder)) - set(kept):
         shutil.rmtree(old)
     return path
 
@@ -49,7 +51,9 @@ def load_checkpoint(path: Path) -> State:
     Errors: :class:`InputError` when there is none, or when a file is missing or differs from its hash.
     """
     if (path / "checkpoints").is_dir():
-        path = path / "checkpoints" / "last"
+        folder = path / "checkpoints"
+        found = _checkpoints(folder)
+        path = folder / "last" if (folder / "last").exists() or not found else found[-1]
     if not (path / "manifest.json").is_file():
         raise InputError(f"{path} is not a checkpoint: give a run directory, or one of its checkpoints/<step>")
     path = path.resolve()

@@ -53,10 +53,15 @@ def new_directory(path: Path) -> Generator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all. Errors: :class:`InputError` when the disk refuses."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Errors: :class:`InputError` when the disk refuses."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
+        temporary.write_bytes(content)
         _sync(temporary)
         temporary.replace(path)
     except OSError as error:

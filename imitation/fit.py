@@ -96,6 +96,8 @@ class Run:
             evaluation_steps=np.asarray(kept["evaluation_steps"], np.int64),
         )
         self._resumed_at = self.training.steps
+        if self.training.steps > self.training.total:
+            raise InputError(f"the run is at step {self.training.steps} already: give a larger steps=")
 
     def fit(self, report: Report, stop: Callable[[], str | None]) -> Progress:
         """Train to the end, or until ``stop`` gives a reason; a checkpoint is written first either way.
@@ -111,16 +113,19 @@ class Run:
                 metrics = training.advance()
                 step = self.progress.step = training.steps
                 logged: dict[str, list[float]] = {}
-                if _passed(before, step, config.log_every):
-                    logged = {name: value.tolist() for name, value in metrics.items()}
-                    self._check_finite(logged)
-                    log.metrics(step, logged)
+                due = _passed(before, step, config.checkpoint_every) or step >= training.total
+                self.progress.stopped = stop()
+                saving = due or self.progress.stopped is not None
+                if _passed(before, step, config.log_every) or saving:
+                    values = {name: value.tolist() for name, value in metrics.items()}
+                    self._check_finite(values)
+                    if _passed(before, step, config.log_every):
+                        logged = values
+                        log.metrics(step, logged)
                 if _passed(before, step, config.evaluate_every) or step >= training.total:
                     self._evaluate(log)
                 self.progress.seconds = time.monotonic() - started
-                self.progress.stopped = stop()
-                due = _passed(before, step, config.checkpoint_every) or step >= training.total
-                if due or self.progress.stopped is not None:
+                if saving:
                     log.flush()
                     self.save()
                 report(self.progress, logged)
@@ -189,7 +194,7 @@ class Run:
             write_json(path, {"step": self.training.steps, "metrics": {k: str(v) for k, v in metrics.items()}})
             raise DivergedError(
                 f"the training diverged at step {self.training.steps} ({', '.join(bad)} not finite; see {path}): "
-                "lower the learning rates or the reward's scale, and resume from the last checkpoint"
+                "start anew with a lower agent.learning_rate or reward.learning_rate, or a smaller reward.scale"
             )
 
 

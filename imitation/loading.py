@@ -67,7 +67,7 @@ def _load_file(path: Path, task: Task | None) -> Policy:
 
 
 def _is_run(path: Path) -> bool:
-    return (path / "policies").is_dir() or (path / "policy").is_dir()
+    return any((path / name).exists() for name in ("policies", "policy", "config.yaml"))
 
 
 def _chosen(path: Path) -> Path:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
 from .networks import StackedMLP
+
+Optimiser = Literal["adam", "oadam"]
 
 
 class Adam:

@@ -111,7 +111,7 @@ class ReplayBuffer:
 
     def set_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
-        filled = state["rows"]
+        filled = state["rows"][:, : self.capacity]
         self.rows.zero_()
         self.rows[:, : filled.shape[1]] = filled
         self.added = int(state["added"])

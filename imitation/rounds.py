@@ -28,7 +28,6 @@ class RoundsConfig(InteractiveConfig):
 
     random_steps: int = 100
     update_every: int = 64
-    bootstrap_timeouts: bool = False
     round_steps: int = 5_000
     rollouts: int = 4
 
@@ -50,8 +49,8 @@ class RoundsTraining(InteractiveTraining):
         count = min(config.update_every, config.round_steps - into, config.steps - self.steps)
         self._collect(count)
         metrics: dict[str, Tensor] = {}
-        if into > config.random_steps:
-            self.agent.set_learning_rate(self.agent.config.learning_rate * (1 - into / config.round_steps))
+        if into:
+            self.agent.set_learning_rate(self.agent.config.learning_rate * (1 - (into + count) / config.round_steps))
             metrics.update(self.update(round(count * config.updates_per_step)))
         if self.steps % config.round_steps == 0:
             metrics.update(self._finish_round())

@@ -31,14 +31,24 @@ def versions() -> dict[str, str]:
 
 def hardware(device: torch.device | str) -> dict[str, Any]:
     """The machine that a result was made on."""
-    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else platform.processor()
+    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor()
     return {
         "device": str(device),
-        "processor": name or platform.machine(),
+        "processor": name,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def processor() -> str:
+    """The processor's name; the platform module does not know it on Linux."""
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 class RunLog:
@@ -102,10 +112,13 @@ class _Table:
         self._path = path
         self._columns = list(columns)
         if resume_at is not None and path.exists():
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                self._columns = list(reader.fieldnames or self._columns)
-                rows = [row for row in reader if int(row["step"]) <= resume_at]
+            try:
+                with path.open(newline="") as file:
+                    reader = csv.DictReader(file)
+                    self._columns = list(reader.fieldnames or self._columns)
+                    rows = [row for row in reader if int(row["step"]) <= resume_at]
+            except (ValueError, TypeError, KeyError) as error:
+                raise InputError(f"{path} is damaged ({error}): move it away, and resume again") from error
             self._rewrite(rows)
         else:
             self._rewrite([])

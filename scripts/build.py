@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -55,7 +56,10 @@ def build(config: Values, demonstrations: Demonstrations | None = None) -> Built
     precision = find_precision(_text(config, "precision"), device)
     torch.set_num_threads(_count(config, "threads") if config["threads"] else available_threads())
     task = find_task(_text(config, "task"))
-    demonstrations = demonstrations or _demonstrations(config, task)
+    if demonstrations is None:
+        demonstrations = _demonstrations(config, task)
+    elif demonstrations.environment_id != task.environment_id:
+        raise InputError(f"the demonstrations are of {demonstrations.environment_id}, not of {task.environment_id}")
     seeds = [_count(config, "seed", least=0) + k for k in range(_count(config, "runs"))]
     notes: list[str] = []
     make = _cloning if config["loop"]["kind"] == "cloning" else _interactive
@@ -83,6 +87,8 @@ def find_device(name: str) -> torch.device:
         raise InputError(f"device={name}: torch sees {torch.cuda.device_count()} CUDA devices here; use device=cpu")
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device={name}: auto, cpu, cuda or cuda:<number> is expected")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # CUDA graphs are recorded on the current device
     return device
 
 
@@ -171,6 +177,10 @@ def _interactive(
     agent = SAC(settings_of(SACConfig, config["agent"], "agent"), *sizes)
     reward = _reward(config, task, sizes, notes)
     share = expert_share(config["mixture"].get("expert_share", 0.0))
+    if reward.learned is False and any(value for _, value in share):
+        raise InputError("reward=task needs mixture=learner: demonstrations are used without their rewards")
+    if agent.config.cloning_weight and demonstrations is None:
+        raise InputError("agent.cloning_weight needs demonstrations: give data=<bundled name or file>")
     more: dict[str, Any] = {"steps": _count(config, "steps"), "expert_share": share}
     parts = (agent, reward, InitialResets(), demonstrations, seeds, device)
     if config["loop"]["kind"] == "rounds":
@@ -226,7 +236,8 @@ def _text(values: Values, key: str) -> str:
 
 def _count(values: Values, key: str, option: str = "", *, least: int = 1) -> int:
     value = values[key]
-    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    whole = number and value == int(value)
     if not whole or value < least:
         raise InputError(f"{option or key}={value}: a whole number of at least {least} is expected")
     return int(value)

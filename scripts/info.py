@@ -9,8 +9,8 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from ..imitation.run_log import processor
 from .options import parse_options, run_command
 
 PACKAGES = (
@@ -57,7 +57,7 @@ def _devices() -> dict[str, str]:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {
-        "processor": f"{_processor()}, {cores} cores for this process",
+        "processor": f"{processor()}, {cores} cores for this process",
         "threads": f"{torch.get_num_threads()} (torch), {torch.backends.cpu.get_cpu_capability()}",
         "gpu": "none that torch can use",
     }
@@ -66,16 +66,6 @@ def _devices() -> dict[str, str]:
         memory = ", ".join(f"{each.name} ({each.total_memory / 2**30:.0f} GiB)" for each in names)
         facts["gpu"] = f"{memory}, CUDA {torch.version.cuda}"
     return facts
-
-
-def _processor() -> str:
-    """The processor's name; the platform module does not know it on Linux."""
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def rendering() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from ..imitation.files import write_bytes
 from ..imitation.fit import Progress, Run
 from ..imitation.statistics import summary
 from ..robots import PURPOSES
@@ -151,5 +153,7 @@ def learning_curve(run: Run, path: Path, title: str) -> None:
     axes.set_title(title)
     axes.legend(loc="lower right")
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120)
     pyplot.close(figure)
+    write_bytes(path, picture.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -85,9 +86,22 @@ def _plain(value: Any) -> Any:
 _register()
 
 
-def prepared(arguments: Sequence[str]) -> list[str]:
-    """Arguments as hydra takes them: `data=x` names the data, whose other settings are `data.…`."""
-    return [f"data.name={a.removeprefix('data=')}" if a.startswith("data=") else a for a in arguments]
+def prepared(arguments: Sequence[str], *, sweep: bool = False) -> list[str]:
+    """Arguments as hydra takes them: `data=x` names the data, whose other settings are `data.…`.
+
+    Paths are quoted, because hydra's grammar has its own ideas of spaces, commas, brackets and equals signs;
+    not in a sweep, where a comma separates values.
+    """
+    paths = {"data": "data.name", "data.name": "data.name", "directory": "directory", "resume": "resume"}
+    found: list[str] = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in paths:
+            if not sweep and value not in ("null", "auto"):
+                value = "'" + value.replace("'", "\\'") + "'"
+            argument = f"{paths[key]}={value}"
+        found.append(argument)
+    return found
 
 
 def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
@@ -101,7 +115,7 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
         with hydra.initialize_config_module("understudy.scripts.conf", version_base="1.3"):
             config = hydra.compose("train", overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(_in_a_sentence(error)) from error
+        raise InputError(_in_a_sentence(error, overrides)) from error
     learner = config.hydra.runtime.choices["learner"]
     OmegaConf.set_struct(config, False)
     del config["hydra"]
@@ -126,13 +140,16 @@ def check_choices(overrides: Sequence[str]) -> None:
                 raise InputError(f"unknown {key} {value!r}: {nearest(str(value), known[key])}")
 
 
-def _in_a_sentence(error: Exception) -> str:
+def _in_a_sentence(error: Exception, overrides: Sequence[str]) -> str:
     first = str(error).strip().splitlines()[0]
+    if first.startswith("Ambiguous value"):
+        return "several values for one option make a sweep: add --multirun"
     key = re.search(r"(?:override|append to config|find)\w* '([^']+)'", first)
     if key is None:
         return first
     with hydra.initialize_config_module("understudy.scripts.conf", version_base="1.3"):
-        config = hydra.compose("train", [])
+        axes = [o for o in overrides if o.partition("=")[0] in ("learner", *AXES)]
+        config = hydra.compose("train", axes)
     names = list(_keys(OmegaConf.to_container(config)))  # pyright: ignore[reportArgumentType]
     close = difflib.get_close_matches(key[1], names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else "understudy train --help lists the options"
@@ -158,7 +175,27 @@ def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **mo
         for name, value in values.items()
         if name != "kind" and name in fields
     }
+    for name, value in checked.items():
+        _check_range(name, value, f"{where}.{name}={value}")
     return kind(**checked, **more)
+
+
+# What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
+_MAY_BE_ZERO = (
+    "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
+)  # fmt: skip
+_AT_MOST_ONE = ("discount", "target_rate", "averaging_rate")
+
+
+def _check_range(name: str, value: Any, option: str) -> None:
+    """Refuse numbers that no training can use. Errors: :class:`InputError`."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or name == "target_entropy":
+            continue
+        if number < 0 or (number == 0 and name not in _MAY_BE_ZERO):
+            raise InputError(f"{option}: a number {'of at least' if name in _MAY_BE_ZERO else 'above'} 0 is expected")
+        if name in _AT_MOST_ONE and number > 1:
+            raise InputError(f"{option}: a number of at most 1 is expected")
 
 
 def _checked(value: Any, hint: Any, option: str) -> Any:
@@ -178,6 +215,8 @@ def _checked(value: Any, hint: Any, option: str) -> Any:
     if hint is bool and isinstance(value, bool):
         return value
     if hint in (int, float) and not isinstance(value, bool) and isinstance(value, (int, float)):
+        if not math.isfinite(value):
+            raise InputError(f"{option}={value}: a finite number is expected")
         if hint is int and value != int(value):
             raise InputError(f"{option}={value}: a whole number is expected")
         return hint(value)

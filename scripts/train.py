@@ -33,7 +33,7 @@ from .report import Reporter, learning_curve, result, table
 from .settings import check_choices, compose, prepared
 from .train_help import train_help
 
-RESUMABLE = ("steps", "device", "threads", "quiet", "resume", "evaluation", "checkpoint", "log_every")
+RESUMABLE = ("steps", "threads", "quiet", "resume", "evaluation", "checkpoint", "log_every")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _through_hydra(arguments: list[str]) -> None:
     """Let hydra itself handle `--multirun`, `--cfg` and its other flags."""
-    plain = prepared(arguments)
+    plain = prepared(arguments, sweep=True)
     check_choices([a for a in plain if "=" in a and not a.startswith("-")])
 
     @hydra.main(version_base="1.3", config_path="pkg://understudy.scripts.conf", config_name="train")
@@ -71,11 +71,14 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     values["learner"] = learner
     if values["resume"] is None:
-        directory, state = _new_directory(values), None
+        check_directory(values)
+        built = build(values)
+        summary = _fit(values, _new_directory(values), built, None)
     else:
-        directory, values = _resumed(Path(str(values["resume"])), values, arguments)
-        state = load_checkpoint(Path(str(values["resume"])))
-    summary = _fit(values, directory, build(values), state)
+        path = Path(str(values["resume"]))
+        directory, values = _resumed(path, values, arguments)
+        state = load_checkpoint(path)
+        summary = _fit(values, directory, build(values), state)
     print(json.dumps(summary), flush=True)
     return summary
 
@@ -93,8 +96,10 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     config, _ = compose([f"learner={learner}", *arguments])
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     values["learner"] = learner
-    values["data"]["name"] = demonstrations.source
-    summary = _fit(values, _new_directory(values), build(values, demonstrations), None)
+    values["data"] |= {"name": demonstrations.source, "in_memory": True}
+    check_directory(values)
+    built = build(values, demonstrations)
+    summary = _fit(values, _new_directory(values), built, None)
     return Policy.from_pretrained(summary["policy"])
 
 
@@ -157,19 +162,30 @@ class _Signals:
             signal.signal(number, handler)
 
 
+def check_directory(values: dict[str, Any]) -> None:
+    """Refuse to write into a folder that holds something. Errors: :class:`InputError`."""
+    directory = Path(str(values["directory"]))
+    if values["directory"] is None or not directory.exists():
+        return
+    if not directory.is_dir() or any(directory.iterdir()):
+        raise InputError(f"directory={directory} is a file or not empty: choose another, or go on with resume=")
+
+
 def _new_directory(values: dict[str, Any]) -> Path:
-    if values["directory"] is not None:
-        directory = Path(str(values["directory"]))
-        if directory.exists() and any(directory.iterdir()):
-            raise InputError(f"directory={directory} is not empty: choose another, or go on with resume={directory}")
-        return directory
+    """Make the run directory: the one asked for, or one of its own even if two runs start in the same second."""
+    given = values["directory"]
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    directory = Path("runs") / str(values["task"]) / str(values["learner"]) / stamp
-    count = 1
-    while directory.exists():
-        count += 1
-        directory = directory.with_name(f"{stamp}-{count}")
-    return directory
+    first = Path("runs") / str(values["task"]) / str(values["learner"]) / stamp
+    directory, count = Path(str(given)) if given is not None else first, 1
+    while True:
+        try:
+            directory.mkdir(parents=True, exist_ok=given is not None)
+            return directory
+        except FileExistsError:
+            count += 1
+            directory = first.with_name(f"{stamp}-{count}")
+        except OSError as error:
+            raise InputError(f"cannot write {directory}: {error.strerror}") from error
 
 
 def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
@@ -181,6 +197,10 @@ def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tu
         stored: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(directory / "config.yaml"))  # pyright: ignore
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{directory / 'config.yaml'} is damaged: restore it from a copy") from error
+    if not isinstance(stored, dict) or "learner" not in stored or "data" not in stored:  # pyright: ignore
+        raise InputError(f"{directory / 'config.yaml'} is damaged: restore it from a copy")
+    if stored["data"].get("in_memory"):
+        raise InputError(f"resume={path}: it was trained on demonstrations in memory, which are not in the run")
     for argument in arguments:
         name = argument.lstrip("+~").partition("=")[0].partition(".")[0]
         if name not in RESUMABLE:
@@ -196,7 +216,13 @@ def _merged(stored: dict[str, Any], values: dict[str, Any], argument: str) -> An
 
 def _describe(directory: Path, values: dict[str, Any], built: Built) -> None:
     """Write the resolved configuration, versions and hardware."""
-    write_text(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(values)))
+    resolved = {
+        **values,
+        "device": str(built.device),
+        "precision": str(built.precision).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    write_text(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
     about = {
         "versions": versions(),
         "hardware": hardware(built.device),

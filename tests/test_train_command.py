@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import os
 import signal
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 from conftest import CLONING, HYBRID, INTERACTIVE, SMALL, same_state
 
+from understudy.datasets import Demonstrations
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint
-from understudy.scripts.train import main
+from understudy.scripts.train import learn, main
 
 
 def options(data: Path, learner: str, directory: Path, *more: str) -> list[str]:
@@ -144,7 +146,7 @@ def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["mixture.expert_share=[[5,0.1],[0,0.2]]"], ["ascending"]),
         (["learner=bc", "reward=gan"], ["reward=gan", "offline"]),
         (["reward=none"], ["reward=none"]),
-        (["loop=rounds", "reward=task"], ["loop=rounds", "reward=wasserstein"]),
+        (["learner=mm", "loop=rounds", "reward=task"], ["loop=rounds", "reward=wasserstein"]),
         (["nonsense"], ["'nonsense' is not an option"]),
         (["data=/nowhere.hdf5"], ["/nowhere.hdf5"]),
         (["data=null"], ["needs demonstrations", "data="]),
@@ -153,6 +155,19 @@ def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["resume=/nowhere"], ["/nowhere"]),
         (["task=halfcheetah"], ["Hopper-v5", "HalfCheetah-v5"]),
         (["evaluation.every=0"], ["evaluation.every=0"]),
+        (["steps=inf"], ["steps=inf"]),
+        (["loop.update_every=0"], ["loop.update_every=0", "above 0"]),
+        (["loop.batch_size=-3"], ["loop.batch_size=-3"]),
+        (["agent.learning_rate=-1"], ["agent.learning_rate=-1"]),
+        (["agent.learning_rate=nan"], ["finite"]),
+        (["agent.hidden=[0]"], ["agent.hidden"]),
+        (["agent.discount=1.5"], ["at most 1"]),
+        (["agent.optimiser=sgd"], ["agent.optimiser=sgd", "adam"]),
+        (["reward.optimiser=sgd"], ["reward.optimiser=sgd", "oadam"]),
+        (["reward=task"], ["mixture=learner"]),
+        (["learner=sac", "data=null", "agent.cloning_weight=1"], ["agent.cloning_weight", "data="]),
+        (["learner=bc", "agent.hidden=[5]"], ["unknown option 'agent.hidden'"]),
+        (["learner=bc,hype"], ["--multirun"]),
     ],
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(
@@ -177,6 +192,46 @@ def test_a_run_directory_is_never_overwritten(
     (tmp_path / "run" / "mine.txt").write_text("precious")
     assert "not empty" in refuse(options(data_file, "bc", tmp_path / "run"), capsys)
     assert (tmp_path / "run" / "mine.txt").read_text() == "precious"
+
+
+def test_a_resumed_run_does_not_go_back(data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(options(data_file, "hype", tmp_path / "run")) == 0
+    capsys.readouterr()
+    assert "already" in refuse([f"resume={tmp_path / 'run'}", "steps=100", "quiet=true"], capsys)
+
+
+def test_paths_may_have_any_characters(data_file: Path, tmp_path: Path) -> None:
+    strange = tmp_path / "my demos, (1) a=b's.hdf5"
+    strange.write_bytes(data_file.read_bytes())
+    assert main(options(strange, "bc", tmp_path / "a run, [2]")) == 0
+    assert main([f"resume={tmp_path / 'a run, [2]'}", "steps=300", "quiet=true"]) == 0
+
+
+def test_two_runs_of_the_same_second_do_not_meet(
+    data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stopped(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            return datetime.datetime(2026, 1, 1, tzinfo=tz)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("understudy.scripts.train.datetime.datetime", Stopped)
+    arguments = [a for a in options(data_file, "bc", tmp_path) if not a.startswith("directory=")]
+    runs: set[object] = set()
+    for _ in range(2):
+        assert main(arguments) == 0
+        runs.add(last_line(capsys)["run"])
+    assert len(runs) == 2
+
+
+def test_learn_from_python(demonstrations: Demonstrations, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    small = {"agent.hidden": [16, 16], "loop.batch_size": 16, "loop.random_steps": 20, "evaluation.episodes": 1}
+    policy = learn("hype", demonstrations.episodes(2), steps=100, runs=1, threads=1, directory=directory, **small)
+    action, _ = policy.predict(demonstrations.observations[0], deterministic=True)
+    assert action.shape == (3,)
+    assert main([f"resume={directory}", "steps=200"]) == 2, "its demonstrations are not in the run"
 
 
 def test_an_unwritable_directory_is_refused(

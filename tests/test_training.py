@@ -170,6 +170,28 @@ def test_only_the_newest_checkpoints_stay(make: Make, tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints" / "last").resolve().name == "000000030"
 
 
+def test_checkpoints_of_an_abandoned_branch_go(make: Make, tmp_path: Path) -> None:
+    training = make("bc")
+    for step in (50, 75, 60):
+        save_checkpoint(tmp_path, step, training.state(), keep=1)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["000000060", "last"]
+    (tmp_path / "checkpoints" / "last").unlink()
+    load_checkpoint(tmp_path)
+
+
+def test_the_released_rounds_skip_one_chunk_and_end_at_rate_zero(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = make("hype_reference", "loop.random_steps=10")
+    rates: list[float] = []
+    updates: list[int] = []
+    monkeypatch.setattr(training.agent, "set_learning_rate", rates.append)  # pyright: ignore
+    while training.steps < 200:
+        training.advance()
+        updates.append(training.updates)  # pyright: ignore
+    assert np.diff([0, *updates]).tolist() == [0, 20, 20, 20, 20] * 2
+    rate = training.agent.config.learning_rate  # pyright: ignore
+    assert rates == pytest.approx([rate * left for left in (0.6, 0.4, 0.2, 0.0)] * 2)
+
+
 def test_a_full_disk_leaves_the_earlier_checkpoint(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make("bc")
     save_checkpoint(tmp_path, 10, training.state())

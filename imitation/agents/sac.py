@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import GaussianActor, Initialisation, Normaliser, StackedMLP, TwinCritic
-from ..optimisers import Adam, OptimisticAdam
+from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..randomness import Generators
 from ..replay import Batch
 
@@ -36,7 +36,7 @@ class SACConfig:
     initial_entropy_coefficient: float = 1.0
     target_entropy: float | None = None
     layer_norm: bool = False
-    optimiser: str = "adam"
+    optimiser: Optimiser = "adam"
     initialisation: Initialisation = "linear"
     cloning_weight: float = 0.0
     averaging_rate: float = 1.0
@@ -159,7 +159,8 @@ class SAC(nn.Module):
         return self.normaliser(observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1))
 
     def set_learning_rate(self, value: float) -> None:
-        """For schedules: the rate of actor and critics (the entropy coefficient keeps its own)."""
+        """For schedules: the rate of actor, critics and entropy coefficient."""
+        self.entropy_optimiser.set_learning_rate(value)
         self.actor_optimiser.set_learning_rate(value)
         self.critic_optimiser.set_learning_rate(value)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import Discriminator, Initialisation, Normaliser
-from ..optimisers import Adam, OptimisticAdam
+from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..randomness import Generators
 from ..replay import Batch
 from .base import gradient_penalty
@@ -38,7 +38,7 @@ class DiscriminatorConfig:
     absorbing: bool = True
     scale: float = 1.0
     input_noise: float = 0.0
-    optimiser: str = "adam"
+    optimiser: Optimiser = "adam"
     initialisation: Initialisation = "linear"
 
 
@@ -46,13 +46,16 @@ class DiscriminatorReward(nn.Module):
     """A learned reward r(s, a) = form(score(s, a)), with early ends treated as absorbing states.
 
     An episode that the task ends early goes on in one state of its own, for ever (discriminator-actor-critic,
-    arXiv 1809.02925), which is worth r_abs / (1 − γ). Two things make this exact and cheap here:
+    arXiv 1809.02925), which is worth r_abs / (1 − γ). Two things make this cheap here:
 
     * Taking the constant r_abs / (1 − γ) off every value changes no preference. What is left is the reward
       r(s, a) − r_abs, and an early end worth 0: the critic never has to learn the absorbing state's value, and
       follows at once when its reward moves.
     * The absorbing state is a single point, so its score needs no network. It follows from the shares of time
       that expert and learner spend there (:meth:`absorbing_score`).
+
+    The scores of living states compare only living rows: the constant log((1 − e)/(1 − l)) of the shares e and l,
+    which would add to the worth of staying alive while the learner rarely does, is left out.
 
     A reward that is the same everywhere is 0 everywhere, and the learner is indifferent to ending.
     """
