@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..datasets import Demonstrations, load
+from ..datasets import Demonstrations, bundled, load
 from ..imitation.agents import SAC, SACConfig
 from ..imitation.fit import FitConfig, References
 from ..imitation.interactive import InteractiveConfig, InteractiveTraining
@@ -112,12 +112,27 @@ def _processor_has_bfloat16() -> bool:
     return bool(check is not None and check())
 
 
+def resolve_data(config: dict[str, Any]) -> None:
+    """Put a name in the place of `data=auto`: the task's bundled demonstrations, an expert's if there are any.
+
+    Errors: :class:`InputError` when none are bundled.
+    """
+    if config["data"]["name"] != "auto":
+        return
+    task = find_task(_text(config, "task"))
+    names = sorted(name for name in bundled() if name.startswith(f"{task.name}-"))
+    if not names:
+        raise InputError(f"no demonstrations are bundled for task {task.name}: give data=<file>")
+    expert = f"{task.name}-expert"
+    config["data"]["name"] = expert if expert in names else names[0]
+
+
 def _demonstrations(config: Values, task: Task) -> Demonstrations | None:
     data = config["data"]
     if data["name"] is None:
         return None
     return load(
-        f"{task.name}-expert" if data["name"] == "auto" else str(data["name"]),
+        str(data["name"]),
         task,
         episodes=_optional_count(data, "episodes"),
         every=_optional_count(data, "every"),

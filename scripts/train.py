@@ -27,7 +27,7 @@ from ..imitation.policy import Policy
 from ..imitation.run_log import hardware, versions
 from ..imitation.training import State
 from ..robots import InputError
-from .build import Built, build
+from .build import Built, build, resolve_data
 from .options import run_command
 from .report import Reporter, learning_curve, result, table
 from .settings import check_choices, compose, prepared
@@ -72,6 +72,7 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
     values["learner"] = learner
     if values["resume"] is None:
         check_directory(values)
+        resolve_data(values)
         built = build(values)
         summary = _fit(values, _new_directory(values), built, None)
     else:

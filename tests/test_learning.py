@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,16 @@ from understudy.imitation.evaluation import evaluate
 from understudy.imitation.statistics import permutation_p_value
 from understudy.imitation.training import Training
 from understudy.robots import TaskBatch, find_task
-from understudy.scripts.build import build
+from understudy.scripts.build import build, resolve_data
 from understudy.scripts.settings import compose
 
 
 def trained(*options: str) -> Training:
     """A training of the suite's own presets, run to its end."""
     config, _ = compose(["device=cpu", "threads=2", *options])
-    training = build(OmegaConf.to_container(config, resolve=True)).training  # pyright: ignore
+    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    resolve_data(values)
+    training = build(values).training
     while training.steps < training.total:
         training.advance()
     return training
