@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from ..imitation.run_log import processor
 from .options import parse_options, run_command
 
 PACKAGES = (
@@ -54,6 +53,8 @@ def _versions() -> dict[str, str]:
 
 def _devices() -> dict[str, str]:
     import torch  # takes seconds to import, and --help does not need it
+
+    from ..imitation.run_log import processor
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {
