@@ -159,7 +159,7 @@ class Mixture:
     def sample(self, buffer: ReplayBuffer, generators: Generators, count: int, drawn: int) -> Sequence[Tensor]:
         """``count`` batches of packed rows, each (R, B, width), after ``drawn`` earlier ones.
 
-        Indices for all of them are drawn at once: two draws per run whatever the shares.
+        Indices for all of them are drawn at once; expert indices only when some batch of these has expert rows.
         """
         size = self.batch_size
         learner = buffer.gather(generators.integers(len(buffer), (count, size)))
