@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..datasets import Demonstrations
 from ..robots import InputError, SimulatorState, Task, TaskBatch
-from .agents import SAC
+from .agents import Agent
 from .capture import CapturedUpdate, Update
 from .policy import Policy
 from .randomness import Generators
@@ -55,7 +55,7 @@ class InteractiveTraining:
         self,
         config: InteractiveConfig,
         task: Task,
-        agent: SAC,
+        agent: Agent,
         reward: Reward,
         resets: Resets,
         demonstrations: Demonstrations | None,
@@ -83,7 +83,7 @@ class InteractiveTraining:
         self.steps = 0
         self.updates = 0
         self._owed = 0.0
-        self._captured: CapturedUpdate | None = None
+        self._captured: dict[int, CapturedUpdate] = {}
         agent.to(self.device)
         agent.initialise(self.generators)
         if isinstance(reward, torch.nn.Module):
@@ -144,27 +144,27 @@ class InteractiveTraining:
         size = self.config.batch_size
         rows = self.mixture.sample(self.buffer, self.generators, count, self.updates)
         noise = self.generators.normal((count, self.agent.noise_rows, size, self.layout.action_size))
-        cloning = self._expert_batches(count, size) if self.agent.config.cloning_weight else None
+        expert = self._expert_batches(count, size) if self.agent.wants_expert_rows else None
         for index in range(count):
             if self._reward_update_is_due():
                 metrics.update(self._update_reward())
             inputs = (rows[index], noise[:, index])
-            if cloning is not None:
-                inputs = (*inputs, cloning[index])
+            if expert is not None:
+                inputs = (*inputs, expert[index])
             metrics.update(self._agent_update(inputs)(*inputs))
             self.updates += 1
         return metrics
 
     def _agent_update(self, inputs: tuple[Tensor, ...]) -> Update:
-        """The agent's update: called as it is on the CPU, recorded at its first use on a GPU."""
-        if self.device.type != "cuda" or self.agent.config.optimiser != "adam":
+        """The agent's update: called as it is on the CPU, recorded at the first use of each phase on a GPU."""
+        agent, phase = self.agent, self.agent.phase
+        if self.device.type != "cuda" or phase is None:
             return self._relabel_and_update
-        if self._captured is None:
-            agent = self.agent
-            self._captured = CapturedUpdate(
+        if phase not in self._captured:
+            self._captured[phase] = CapturedUpdate(
                 self._relabel_and_update, inputs, agent.training_state, agent.set_training_state
             )
-        return self._captured
+        return self._captured[phase]
 
     def _relabel_and_update(
         self, rows: Tensor, noise: Tensor, expert_rows: Tensor | None = None
@@ -181,7 +181,7 @@ class InteractiveTraining:
         indices = self.generators.integers(len(self.buffer), (size,))
         learner = self.layout.batch(self.buffer.gather(indices))
         shares = self._ended.shares(self.steps, self.device)
-        return self.reward.update(expert, learner, shares, self.generators)
+        return self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
 
     def _expert_batches(self, count: int, size: int) -> list[Tensor]:
         rows = self.mixture.expert_rows
@@ -193,9 +193,8 @@ class InteractiveTraining:
 
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
         """The deployable policy of one run."""
-        net, spaces = self.agent.average_actor.net, self.tasks.spaces
-        head = "squashed-gaussian"
-        return Policy.of_network(net, run, self.agent.normaliser, head, self.task, spaces, training)
+        net, head = self.agent.deployed()
+        return Policy.of_network(net, run, self.agent.normaliser, head, self.task, self.tasks.spaces, training)
 
     def step_counts(self) -> dict[str, np.ndarray]:
         """Environment steps by purpose, each (R,)."""

@@ -255,12 +255,12 @@ class TwinCritic(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """A score of state-action pairs for each run: high on expert data, low on the learner's."""
+    """A score for each run, or one from each of M members: high on expert data, low on the learner's."""
 
-    def __init__(self, runs: int, observation_size: int, action_size: int, hidden: Sequence[int]) -> None:
+    def __init__(self, runs: int, input_size: int, hidden: Sequence[int], members: int = 1) -> None:
         super().__init__()
-        self.net = StackedMLP((runs,), (observation_size + action_size, *hidden, 1))
+        self.net = StackedMLP((runs, members), (input_size, *hidden, 1))
 
     def forward(self, inputs: Tensor, *, exact: bool = False) -> Tensor:
-        """(R, B, O + A) -> (R, B)."""
-        return self.net(inputs, exact=exact).squeeze(-1)
+        """(R, B, X) -> (R, M, B)."""
+        return self.net(inputs.unsqueeze(1), exact=exact).squeeze(-1)

@@ -17,7 +17,7 @@ from .randomness import Generators
 class RowLayout:
     """How one transition lies in one packed row, so that a batch is gathered in one read.
 
-    Columns: observation (O), action (A), next observation (O), task reward, terminated.
+    Columns: observation (O), action (A), next observation (O), task reward, terminated, whether it is the expert's.
     """
 
     observation_size: int
@@ -26,7 +26,7 @@ class RowLayout:
     @property
     def width(self) -> int:
         """Numbers per row."""
-        return 2 * self.observation_size + self.action_size + 2
+        return 2 * self.observation_size + self.action_size + 3
 
     def pack(
         self,
@@ -35,9 +35,12 @@ class RowLayout:
         next_observations: np.ndarray,
         rewards: np.ndarray,
         terminated: np.ndarray,
+        *,
+        expert: bool = False,
     ) -> Tensor:
         """Rows (N, width) from arrays of N transitions."""
-        columns = (observations, actions, next_observations, rewards[:, None], terminated[:, None])
+        flags = np.full((len(rewards), 1), expert)
+        columns = (observations, actions, next_observations, rewards[:, None], terminated[:, None], flags)
         return torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32))
 
     def batch(self, rows: Tensor) -> Batch:
@@ -47,8 +50,9 @@ class RowLayout:
             observations=rows[..., :o],
             actions=rows[..., o : o + a],
             next_observations=rows[..., o + a : 2 * o + a],
-            rewards=rows[..., -2],
-            terminated=rows[..., -1],
+            rewards=rows[..., -3],
+            terminated=rows[..., -2],
+            expert=rows[..., -1],
         )
 
     def demonstrations(self, demonstrations: Demonstrations) -> Tensor:
@@ -59,14 +63,16 @@ class RowLayout:
             demonstrations.next_observations,
             np.zeros(len(demonstrations), np.float32),
             demonstrations.terminated,
+            expert=True,
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Transitions of R runs: observations (R, B, O), actions (R, B, A) in [−1, 1], rewards and terminated (R, B).
+    """Transitions of R runs: observations (R, B, O), actions (R, B, A) in [−1, 1], and flags and rewards (R, B).
 
-    ``terminated`` is 1 where the task ended the episode (bootstraps nothing) and 0 where only time ran out.
+    ``terminated`` is 1 where the task ended the episode (bootstraps nothing) and 0 where only time ran out;
+    ``expert`` is 1 on the expert's rows and 0 on the learner's.
     """
 
     observations: Tensor
@@ -74,6 +80,12 @@ class Batch:
     next_observations: Tensor
     rewards: Tensor
     terminated: Tensor
+    expert: Tensor
+
+    def joined(self, other: Batch) -> Batch:
+        """The rows of both, this one's first."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return Batch(**{name: torch.cat((getattr(self, name), getattr(other, name)), 1) for name in names})
 
     def with_rewards(self, rewards: Tensor) -> Batch:
         """The same transitions under other rewards (R, B)."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from ..robots import TaskBatch
+from .parts import Setting
 
 
 class Resets(Protocol):
@@ -19,6 +20,13 @@ class Resets(Protocol):
 
 class InitialResets:
     """The task's own initial states."""
+
+    Config: ClassVar[type[Any] | None] = None
+
+    @classmethod
+    def create(cls, config: Any, setting: Setting) -> Self:
+        """For a setting: nothing of it is needed."""
+        return cls()
 
     def reset(self, tasks: TaskBatch, where: np.ndarray | None = None) -> np.ndarray:
         """As the task does it."""

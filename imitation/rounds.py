@@ -50,7 +50,7 @@ class RoundsTraining(InteractiveTraining):
         self._collect(count)
         metrics: dict[str, Tensor] = {}
         if into:
-            self.agent.set_learning_rate(self.agent.config.learning_rate * (1 - (into + count) / config.round_steps))
+            self.agent.set_learning_rate(self.agent.learning_rate * (1 - (into + count) / config.round_steps))
             metrics.update(self.update(round(count * config.updates_per_step)))
         if self.steps % config.round_steps == 0:
             metrics.update(self._finish_round())
@@ -72,7 +72,7 @@ class RoundsTraining(InteractiveTraining):
         chosen = [r[(pick * len(r)).long()] for r, pick in zip(rows, picks, strict=True)]
         learner = self.layout.batch(torch.stack(chosen))
         shares = self._ended.shares(self.steps, self.device)
-        return self.reward.update(expert, learner, shares, self.generators)
+        return self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
 
     def _roll_out(self, finished: int) -> list[Tensor]:
         """Packed rows of ``rollouts`` new episodes for each run, from the true initial states."""

@@ -12,24 +12,16 @@ from typing import Any
 import torch
 
 from ..datasets import Demonstrations, bundled, load
-from ..imitation.agents import SAC, SACConfig
 from ..imitation.fit import FitConfig, References
 from ..imitation.interactive import InteractiveConfig, InteractiveTraining
 from ..imitation.networks import Normaliser
 from ..imitation.offline import BehaviourCloning, CloningConfig
-from ..imitation.resets import InitialResets
-from ..imitation.rewards import (
-    DiscriminatorConfig,
-    GanConfig,
-    GanReward,
-    Reward,
-    TaskReward,
-    WassersteinReward,
-)
+from ..imitation.parts import Setting
+from ..imitation.rewards import TaskReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
 from ..robots import InputError, Spaces, Task, find_task
-from .settings import settings_of
+from .settings import AXES, settings_of
 
 logger = logging.getLogger(__name__)
 Values = Mapping[str, Any]
@@ -188,46 +180,29 @@ def _interactive(
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
     spaces = task.spaces
     normaliser = _normaliser(demonstrations, spaces)
-    sizes = (len(seeds), spaces.observation_size, spaces.action_size, normaliser, precision)
-    agent = SAC(settings_of(SACConfig, config["agent"], "agent"), *sizes)
-    reward = _reward(config, task, sizes, notes)
+    setting = Setting(task, spaces, tuple(seeds), normaliser, precision, device, demonstrations)
+    agent, reward, resets = (_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
     share = expert_share(config["mixture"].get("expert_share", 0.0))
-    if reward.learned is False and any(value for _, value in share):
+    if isinstance(reward, TaskReward) and any(value for _, value in share):
         raise InputError("reward=task needs mixture=learner: demonstrations are used without their rewards")
-    if agent.config.cloning_weight and demonstrations is None:
-        raise InputError("agent.cloning_weight needs demonstrations: give data=<bundled name or file>")
+    if not task.terminates:
+        notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
+    else:
+        notes.append(f"early ends: {reward.early_ends}")
     more: dict[str, Any] = {"steps": _count(config, "steps"), "expert_share": share}
-    parts = (agent, reward, InitialResets(), demonstrations, seeds, device)
+    parts = (agent, reward, resets, demonstrations, seeds, device)
     if config["loop"]["kind"] == "rounds":
         check_rounds(reward)
         return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)
     return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts)
 
 
-def _reward(
-    config: Values,
-    task: Task,
-    sizes: tuple[int, int, int, Normaliser, torch.dtype],
-    notes: list[str],
-) -> Reward:
-    values = config["reward"]
-    if values["kind"] == "task":
-        return TaskReward()
-    settings: DiscriminatorConfig
-    if values["kind"] == "gan":
-        settings = settings_of(GanConfig, values, "reward")
-    else:
-        settings = settings_of(DiscriminatorConfig, values, "reward")
-    if settings.absorbing and not task.terminates:
-        settings = dataclasses.replace(settings, absorbing=False)
-        notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
-    elif settings.absorbing:
-        notes.append("early ends: absorbing states (the reward is relative to the absorbing state's)")
-    else:
-        notes.append("early ends: ignored, an ended episode is worth 0 whatever the reward's sign")
-    if isinstance(settings, GanConfig):
-        return GanReward(settings, *sizes)
-    return WassersteinReward(settings, *sizes)
+def _part(axis: str, config: Values, setting: Setting) -> Any:
+    """The part that an axis chooses, with the settings given for it."""
+    part = AXES[axis][config[axis]["kind"]].part
+    assert part is not None  # `none` is refused before
+    settings = None if part.Config is None else settings_of(part.Config, config[axis], axis)
+    return part.create(settings, setting)
 
 
 def expert_share(value: Any) -> tuple[tuple[int, float], ...]:

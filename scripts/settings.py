@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +21,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..imitation.agents import SACConfig
+from ..imitation.agents import SAC
 from ..imitation.interactive import InteractiveConfig
 from ..imitation.offline import CloningConfig
-from ..imitation.rewards import DiscriminatorConfig, GanConfig
+from ..imitation.parts import Part
+from ..imitation.resets import InitialResets
+from ..imitation.rewards import AirlReward, ConstantReward, GanReward, TaskReward, WassersteinReward
 from ..imitation.rounds import RoundsConfig
 from ..robots import InputError, find_task, nearest
 
@@ -35,23 +39,31 @@ _ELSEWHERE = ("steps", "expert_share")
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One choice on an axis: what it is in a line, and its settings' dataclass (none when it has none)."""
+    """One choice on an axis: what it is in a line, the part that it makes, and its settings' dataclass."""
 
     about: str
-    settings: type[Any] | None = None
+    part: type[Part] | None = None
+    config: type[Any] | None = None
+
+    @property
+    def settings(self) -> type[Any] | None:
+        """The dataclass of its settings; none when it has none."""
+        return self.config if self.part is None else self.part.Config
 
 
-AXES: Mapping[str, Mapping[str, Choice]] = {
+AXES: Mapping[str, dict[str, Choice]] = {
     "loop": {
-        "interactive": Choice("act and update in turn", InteractiveConfig),
-        "rounds": Choice("the released code's rounds: act under a frozen reward, then update it", RoundsConfig),
-        "cloning": Choice("regression on the demonstrations alone", CloningConfig),
+        "interactive": Choice("act and update in turn", config=InteractiveConfig),
+        "rounds": Choice("the released code's rounds: act under a frozen reward, then update it", config=RoundsConfig),
+        "cloning": Choice("regression on the demonstrations alone", config=CloningConfig),
     },
-    "agent": {"sac": Choice("soft actor-critic", SACConfig), "none": Choice("no agent (cloning)")},
+    "agent": {"sac": Choice("soft actor-critic", SAC), "none": Choice("no agent (cloning)")},
     "reward": {
-        "gan": Choice("a classifier's logit: softplus, logit or log-sigmoid", GanConfig),
-        "wasserstein": Choice("moment matching: difference of means", DiscriminatorConfig),
-        "task": Choice("the task's true reward, to train experts"),
+        "gan": Choice("a classifier's logit: softplus, logit or log-sigmoid", GanReward),
+        "airl": Choice("a classifier's shaped reward, the policy's log-probability taken off its logit", AirlReward),
+        "wasserstein": Choice("moment matching: difference of means", WassersteinReward),
+        "constant": Choice("1 on the expert's rows, 0 on the learner's", ConstantReward),
+        "task": Choice("the task's true reward, to train experts", TaskReward),
         "none": Choice("no reward (cloning)"),
     },
     "mixture": {
@@ -59,31 +71,49 @@ AXES: Mapping[str, Mapping[str, Choice]] = {
         "hybrid": Choice("a scheduled share of expert rows in every batch (mixture.expert_share)"),
         "none": Choice("no replay (cloning)"),
     },
-    "resets": {"initial": Choice("the task's initial states"), "none": Choice("no episodes (cloning)")},
+    "resets": {"initial": Choice("the task's initial states", InitialResets), "none": Choice("no episodes (cloning)")},
 }
+OPEN_AXES = ("agent", "reward", "resets")  # those that take a part of the user's by its import path
 
 
-def _register() -> None:
-    store = ConfigStore.instance()
-    for axis, choices in AXES.items():
-        for name, choice in choices.items():
-            node: dict[str, Any] = {"kind": name}
-            if choice.settings is not None:
-                node |= {
-                    field.name: _plain(field.default)
-                    for field in dataclasses.fields(choice.settings)
-                    if field.name not in _ELSEWHERE
-                }
-            if (axis, name) == ("mixture", "hybrid"):
-                node["expert_share"] = 0.25
-            store.store(group=axis, name=name, node=node)
+def _register(axis: str, name: str, choice: Choice) -> None:
+    node: dict[str, Any] = {"kind": name}
+    if choice.settings is not None:
+        node |= {
+            field.name: _plain(field.default)
+            for field in dataclasses.fields(choice.settings)
+            if field.name not in _ELSEWHERE
+        }
+    if (axis, name) == ("mixture", "hybrid"):
+        node["expert_share"] = 0.25
+    ConfigStore.instance().store(group=axis, name=name, node=node)
+
+
+def _register_outside(axis: str, path: str) -> None:
+    """Make the part at an import path a choice. Errors: :class:`InputError` when there is no part."""
+    module_name, _, class_name = path.partition(":")
+    sys.path.append(str(Path.cwd()))  # as `python -m` has it, and the installed command has not
+    try:
+        part = getattr(importlib.import_module(module_name), class_name, None)
+    except ImportError as error:
+        raise InputError(f"{axis}={path}: {error}") from error
+    finally:
+        sys.path.pop()
+    if part is None or not callable(getattr(part, "create", None)):
+        raise InputError(f"{axis}={path}: {module_name} has no class {class_name!r} with a `create` to make it with")
+    if not hasattr(part, "Config"):
+        part.Config = None
+    AXES[axis][path] = Choice((part.__doc__ or path).strip().splitlines()[0], part)
+    _register(axis, path, AXES[axis][path])
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType]
 
 
-_register()
+for _axis, _choices in AXES.items():
+    for _name, _choice in _choices.items():
+        _register(_axis, _name, _choice)
 
 
 def prepared(arguments: Sequence[str], *, sweep: bool = False) -> list[str]:
@@ -124,8 +154,7 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
 
 def check_choices(overrides: Sequence[str]) -> None:
     """Refuse arguments that are not `key=value`, and unknown learners, choices and tasks, before hydra does."""
-    known = {axis: list(choices) for axis, choices in AXES.items()}
-    known["learner"] = [path.stem for path in LEARNERS.glob("*.yaml")]
+    learners = [path.stem for path in LEARNERS.glob("*.yaml")]
     for argument in overrides:
         try:
             override = OverridesParser.create().parse_override(argument)
@@ -133,11 +162,15 @@ def check_choices(overrides: Sequence[str]) -> None:
             raise InputError(f"{argument!r} is not an option: options are written key=value") from error
         key = override.key_or_group
         values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
-        for value in values if key in known or key == "task" else ():
+        for value in map(str, values if key in AXES or key in ("task", "learner") else ()):
             if key == "task":
-                find_task(str(value))  # so that a sweep does not find out after hours
-            elif str(value) not in known[key]:
-                raise InputError(f"unknown {key} {value!r}: {nearest(str(value), known[key])}")
+                find_task(value)  # so that a sweep does not find out after hours
+                continue
+            if key in OPEN_AXES and ":" in value and value not in AXES[key]:
+                _register_outside(key, value)
+            known = learners if key == "learner" else list(AXES[key])
+            if value not in known:
+                raise InputError(f"unknown {key} {value!r}: {nearest(value, known)}")
 
 
 def _in_a_sentence(error: Exception, overrides: Sequence[str]) -> str:

@@ -14,6 +14,8 @@ from understudy.imitation.networks import Normaliser, StackedMLP
 from understudy.imitation.randomness import Generators
 from understudy.imitation.replay import Batch
 from understudy.imitation.rewards import (
+    AirlConfig,
+    AirlReward,
     DiscriminatorConfig,
     DiscriminatorReward,
     GanConfig,
@@ -21,10 +23,11 @@ from understudy.imitation.rewards import (
     TaskReward,
     WassersteinReward,
     gradient_penalty,
+    slopes,
 )
 
 O, A = 3, 2  # noqa: E741
-FORMS = ("softplus", "logit", "log-sigmoid", "wasserstein")
+FORMS = ("softplus", "logit", "log-sigmoid", "wasserstein", "airl")
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -35,7 +38,9 @@ def make(
     options = {"hidden": (32, 32), "batch_size": 64, **settings}
     sizes = (runs, observation_size, action_size, Normaliser.identity(observation_size))
     reward: DiscriminatorReward
-    if form == "wasserstein":
+    if form == "airl":
+        reward = AirlReward(AirlConfig(**options), *sizes)  # pyright: ignore
+    elif form == "wasserstein":
         reward = WassersteinReward(DiscriminatorConfig(**options), *sizes)  # pyright: ignore
     else:
         reward = GanReward(GanConfig(form=form, **options), *sizes)  # pyright: ignore
@@ -51,17 +56,22 @@ def rows(centre: float, seed: int, runs: int = 2, size: int = 64) -> Batch:
         return torch.randn(runs, size, *shape, generator=generator)
 
     nothing = torch.zeros(runs, size)
-    return Batch(centre + normal(O), centre + 0.1 * normal(A), normal(O), nothing, nothing)
+    return Batch(centre + normal(O), centre + 0.1 * normal(A), normal(O), nothing, nothing, nothing)
 
 
 def shares(expert: float, learner: float, runs: int = 2) -> tuple[Tensor, Tensor]:
     return torch.full((runs,), expert), torch.full((runs,), learner)
 
 
+def standard_log_prob(batch: Batch) -> Tensor:
+    """A policy that draws from a standard normal distribution in every state."""
+    return torch.distributions.Normal(0.0, 1.0).log_prob(batch.actions).sum(-1)  # pyright: ignore
+
+
 def make_constant(reward: DiscriminatorReward, score: float) -> None:
     """Give every pair and the absorbing state the same score."""
     with torch.no_grad():
-        for parameter in reward.net.net.master():
+        for parameter in (p for network in reward.networks() for p in network.net.master()):
             parameter.zero_()
         reward.net.net.biases[-1].fill_(score)
         reward.absorbing.fill_(score)
@@ -74,7 +84,7 @@ def test_the_penalty_of_a_linear_function_is_exact(target: float) -> None:
         network.weights[0][0, :, 0] = torch.tensor([3.0, 0.0, 4.0, 0.0])
         network.weights[0][1, :, 0] = torch.tensor([0.0, 0.6, 0.0, 0.8])
     inputs = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    penalty = gradient_penalty(network(inputs).squeeze(-1), inputs, target)
+    penalty = gradient_penalty(slopes(network(inputs).squeeze(-1), inputs), target)
     torch.testing.assert_close(penalty, torch.tensor([(5 - target) ** 2, (1 - target) ** 2]), rtol=1e-5, atol=1e-6)
     # d/dw (‖w‖ − t)² = 2 (‖w‖ − t) w / ‖w‖
     (slope,) = torch.autograd.grad(penalty.sum(), [network.weights[0]])
@@ -87,13 +97,15 @@ def test_the_penalty_of_a_linear_function_is_exact(target: float) -> None:
 def test_the_expert_is_rewarded_more_than_the_learner(form: str, settings: dict[str, object]) -> None:
     reward, generators = make(form, learning_rate=3e-3, **settings), Generators([0, 1])
     for step in range(200):
-        metrics = reward.update(rows(0.6, step), rows(-0.6, 1000 + step), shares(0.01, 0.2), generators)
+        metrics = reward.update(
+            rows(0.6, step), rows(-0.6, 1000 + step), shares(0.01, 0.2), generators, standard_log_prob
+        )
     expert, learner = reward.relabel(rows(0.6, 5000)), reward.relabel(rows(-0.6, 6000))
     assert expert.shape == (2, 64)
     assert (expert.mean(-1) > learner.mean(-1) + 0.3).all()
     assert (metrics["score_expert"] > metrics["score_learner"]).all()
     assert all(value.shape == (2,) and torch.isfinite(value).all() for value in metrics.values())
-    if form != "wasserstein":
+    if form not in ("wasserstein", "airl"):
         assert (metrics["accuracy_expert"] > 0.7).all()
         assert (metrics["accuracy_learner"] > 0.7).all()
 
@@ -103,7 +115,7 @@ def test_rewards_follow_the_discriminator(form: str) -> None:
     reward, batch = make(form, learning_rate=1e-2), rows(0.0, 0)
     before = reward.relabel(batch)
     assert torch.equal(before, reward.relabel(batch))
-    reward.update(rows(0.6, 1), rows(-0.6, 2), shares(0.1, 0.1), Generators([0, 1]))
+    reward.update(rows(0.6, 1), rows(-0.6, 2), shares(0.1, 0.1), Generators([0, 1]), standard_log_prob)
     assert not torch.allclose(before, reward.relabel(batch), atol=1e-3)
     assert not before.requires_grad
 
@@ -112,14 +124,16 @@ def test_the_penalty_holds_the_slope_at_its_target() -> None:
     """Of two far groups the critic's slope between them is the target's, not what separates them best."""
     reward, generators = make("wasserstein", learning_rate=3e-3, penalty_target=0.4), Generators([0, 1])
     for step in range(300):
-        metrics = reward.update(rows(3.0, step), rows(-3.0, 1000 + step), shares(0.1, 0.1), generators)
+        metrics = reward.update(
+            rows(3.0, step), rows(-3.0, 1000 + step), shares(0.1, 0.1), generators, standard_log_prob
+        )
     distance = 6 * (O + A) ** 0.5
     slope = (metrics["score_expert"] - metrics["score_learner"]) / distance
     # The penalty's weight of 10 leaves the slope above the target by 1 / (2·10) of the distance at most.
     assert ((slope > 0.4) & (slope < 0.4 + distance / 20 + 0.1)).all()
     free = make("wasserstein", learning_rate=3e-3, penalty_weight=0.0)
     for step in range(300):
-        loose = free.update(rows(3.0, step), rows(-3.0, 1000 + step), shares(0.1, 0.1), generators)
+        loose = free.update(rows(3.0, step), rows(-3.0, 1000 + step), shares(0.1, 0.1), generators, standard_log_prob)
     assert ((loose["score_expert"] - loose["score_learner"]) / distance > 5 * slope).all()
 
 
@@ -154,10 +168,10 @@ def test_the_score_after_an_end_follows_the_shares_of_time() -> None:
         assert wasserstein.absorbing_score(scores, *pair).item() == pytest.approx(moment, abs=1e-5)
     # A discriminator step applies it, and the rewards are then relative to it.
     reward = make("logit")
-    reward.update(rows(0.6, 1), rows(-0.6, 2), shares(0.1, 0.4), Generators([0, 1]))
+    reward.update(rows(0.6, 1), rows(-0.6, 2), shares(0.1, 0.4), Generators([0, 1]), standard_log_prob)
     torch.testing.assert_close(reward.absorbing, torch.full((2,), -np.log(4), dtype=torch.float32))
     batch = rows(0.0, 3)
-    torch.testing.assert_close(reward.relabel(batch), reward.net(reward.inputs(batch)) + np.log(4))
+    torch.testing.assert_close(reward.relabel(batch), reward.net(reward.inputs(batch)).squeeze(1) + np.log(4))
 
 
 @every_form
@@ -182,8 +196,10 @@ def learn_to_end_or_stay(rewards: list[DiscriminatorReward]) -> Tensor:
     for _ in range(40):
         noise, drawn = generators.normal((10, 2, size, A)), generators.uniform((10, size, A), -1, 1)
         for actions, step_noise in zip(drawn.unbind(1), noise.unbind(1), strict=True):
-            batch = Batch(state, actions, state, torch.zeros(runs, size), (actions[..., 0] < 0).float())
-            alone = [dataclasses.replace(batch, observations=state[:1], actions=a[None]) for a in actions]
+            nothing = torch.zeros(runs, size)
+            batch = Batch(state, actions, state, nothing, (actions[..., 0] < 0).float(), nothing)
+            columns = dataclasses.astuple(batch)
+            alone = [Batch(*(column[run : run + 1] for column in columns)) for run in range(runs)]
             labelled = torch.cat([reward.relabel(one) for reward, one in zip(rewards, alone, strict=True)])
             agent.update(batch.with_rewards(labelled), step_noise)
     actions = torch.tensor([[-0.6, 0.0], [0.6, 0.0]]).expand(runs, 2, A)
@@ -239,7 +255,7 @@ def test_relabelled_rewards_are_an_explicit_absorbing_state_up_to_a_constant(for
     nothing = torch.zeros(1, states * actions)
     batch = Batch(
         which.sum(-1).view(1, -1, states), which.sum(-2).view(1, -1, actions),
-        torch.zeros(1, states * actions, states), nothing, nothing,
+        torch.zeros(1, states * actions, states), nothing, nothing, nothing,
     )  # fmt: skip
 
     def table(model: DiscriminatorReward) -> np.ndarray:
@@ -268,12 +284,12 @@ def test_run_k_of_a_stack_equals_the_single_run(form: str) -> None:
     many, one = Generators([4, 5, 6]), Generators([5])
     for step in range(30):
         expert, learner = rows(0.6, step, 3), rows(-0.6, 1000 + step, 3)
-        stack.update(expert, learner, shares(0.1, 0.3, 3), many)
+        stack.update(expert, learner, shares(0.1, 0.3, 3), many, standard_log_prob)
         middle = [
             Batch(*(getattr(side, field.name)[1:2] for field in dataclasses.fields(Batch)))
             for side in (expert, learner)
         ]
-        single.update(middle[0], middle[1], shares(0.1, 0.3, 1), one)
+        single.update(middle[0], middle[1], shares(0.1, 0.3, 1), one, standard_log_prob)
     batch = rows(0.0, 1)
     ours = stack.relabel(Batch(*(v[:1].expand(3, *v.shape[1:]) for v in dataclasses.astuple(batch))))
     theirs = single.relabel(Batch(*(v[:1] for v in dataclasses.astuple(batch))))
@@ -285,12 +301,12 @@ def test_the_state_continues_to_the_bit(form: str) -> None:
     reward, other = make(form), make(form)
     generators = Generators([0, 1])
     for step in range(3):
-        reward.update(rows(0.6, step), rows(-0.6, 1000 + step), shares(0.1, 0.3), generators)
+        reward.update(rows(0.6, step), rows(-0.6, 1000 + step), shares(0.1, 0.3), generators, standard_log_prob)
     other.initialise(Generators([7, 8]))
     other.set_training_state({name: value.clone() for name, value in reward.training_state().items()})
     assert torch.equal(reward.relabel(rows(0.0, 0)), other.relabel(rows(0.0, 0)))
     for model in (reward, other):
-        model.update(rows(0.6, 9), rows(-0.6, 99), shares(0.2, 0.1), Generators([3, 4]))
+        model.update(rows(0.6, 9), rows(-0.6, 99), shares(0.2, 0.1), Generators([3, 4]), standard_log_prob)
     assert torch.equal(reward.relabel(rows(0.0, 0)), other.relabel(rows(0.0, 0)))
 
 
@@ -300,7 +316,9 @@ def test_a_round_starts_with_a_signed_step_of_the_falling_rate() -> None:
     for finished, rate in ((0, 8e-4), (1, 8e-4), (2, 4e-4), (5, 1.6e-4)):
         before = [p.detach().clone() for p in reward.net.net.master()]
         reward.start_round(finished)
-        reward.update(rows(0.6, finished), rows(-0.6, 50 + finished), shares(0.1, 0.3), Generators([0, 1]))
+        reward.update(
+            rows(0.6, finished), rows(-0.6, 50 + finished), shares(0.1, 0.3), Generators([0, 1]), standard_log_prob
+        )
         steps = [(p - b).detach().abs() for p, b in zip(reward.net.net.master(), before, strict=True)]
         assert max(step.max().item() for step in steps) == pytest.approx(2 * rate, rel=2e-3)
         assert (steps[0] > 1.9 * rate).float().mean() > 0.8
@@ -314,7 +332,7 @@ def test_bfloat16_relabels_alike_and_trains_in_float32() -> None:
         reward.initialise(Generators([0, 1]))
         generators = Generators([0, 1])
         for step in range(20):
-            reward.update(rows(0.6, step), rows(-0.6, 1000 + step), shares(0.1, 0.3), generators)
+            reward.update(rows(0.6, step), rows(-0.6, 1000 + step), shares(0.1, 0.3), generators, standard_log_prob)
         results.append(reward.relabel(rows(0.0, 0)))
         results.append(torch.cat([p.flatten() for p in reward.net.net.master()]))
     assert not torch.equal(results[0], results[2])

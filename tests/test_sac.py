@@ -39,7 +39,7 @@ def random_batch(seed: int, runs: int = RUNS, size: int = B) -> Batch:
     def normal(*shape: int) -> Tensor:
         return torch.randn(runs, size, *shape, generator=generator)
 
-    return Batch(normal(O), normal(A).tanh(), normal(O), normal(), (normal() > 1).float())
+    return Batch(normal(O), normal(A).tanh(), normal(O), normal(), (normal() > 1).float(), torch.zeros(runs, size))
 
 
 def random_noise(seed: int, runs: int = RUNS, size: int = B) -> Tensor:
@@ -223,11 +223,11 @@ def train(seeds: list[int], reward_kind: str, updates: int = 200) -> tuple[SAC, 
     fill = Generators([seed + 1000 for seed in seeds])
     rows = fill.normal((300, layout.width))
     rows[..., O : O + A].tanh_()
-    rows[..., -1] = (rows[..., -1] > 1.5).float()
+    rows[..., -2:] = (rows[..., -2:] > 1.5).float()
     for row in rows.unbind(1):
         buffer.add(row)
     expert_rows = torch.randn(100, layout.width, generator=torch.Generator().manual_seed(1))
-    expert_rows[:, -1] = 0
+    expert_rows[:, -2:] = torch.tensor([0.0, 1.0])
     mixture = Mixture(expert_rows, Schedule.constant(0.25), size)
     ended = (torch.full((len(seeds),), 0.1), torch.full((len(seeds),), 0.3))
     done = 0
@@ -287,7 +287,7 @@ def test_time_limits_bootstrap_and_ends_do_not() -> None:
     noise = generators.normal((400, 2, 8, A))
     for step in range(400):
         actions = noise[:, step, 0].tanh()
-        agent.update(Batch(state, actions, state, torch.ones(2, 8), terminated), noise[:, step])
+        agent.update(Batch(state, actions, state, torch.ones(2, 8), terminated, torch.zeros(2, 8)), noise[:, step])
     actions = agent.best_actions(state)
     values = agent.critic(state, actions)
     torch.testing.assert_close(values[0], torch.full((2, 8), 10.0), rtol=0.03, atol=0)

@@ -1,5 +1,6 @@
 """How the policy is improved: one file per policy optimiser."""
 
+from .base import ActorCritic, Agent
 from .sac import SAC, SACConfig
 
-__all__ = ["SAC", "SACConfig"]
+__all__ = ["SAC", "ActorCritic", "Agent", "SACConfig"]

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from ...robots import InputError
 from ..networks import GaussianActor, Initialisation, Normaliser, StackedMLP, TwinCritic
 from ..optimisers import Adam, Optimiser, OptimisticAdam
+from ..parts import Setting
+from ..policy import Head
 from ..randomness import Generators
 from ..replay import Batch
+from .base import ActorCritic, follow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +47,17 @@ class SACConfig:
     averaging_rate: float = 1.0
 
 
-class SAC(nn.Module):
+class SAC(ActorCritic):
     """R soft actor-critics. :meth:`update` is a pure function of tensors: no files, loggers, syncs or draws."""
+
+    Config: ClassVar[type[Any] | None] = SACConfig
+
+    @classmethod
+    def create(cls, config: SACConfig, setting: Setting) -> Self:
+        """For a setting. Errors: :class:`InputError` for a cloning term without demonstrations."""
+        if config.cloning_weight and setting.demonstrations is None:
+            raise InputError("agent.cloning_weight needs demonstrations: give data=<bundled name or file>")
+        return cls(config, *setting.sizes)
 
     def __init__(
         self,
@@ -54,17 +68,15 @@ class SAC(nn.Module):
         normaliser: Normaliser,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
+        super().__init__(normaliser, action_size, precision)
         self.config = config
-        self.runs, self.action_size = runs, action_size
-        self.normaliser = normaliser
+        self.runs = runs
         self.actor = GaussianActor(runs, observation_size, action_size, config.hidden)
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic = TwinCritic(runs, observation_size, action_size, config.hidden, layer_norm=config.layer_norm)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_entropy_coefficient = nn.Parameter(torch.full((runs,), config.initial_entropy_coefficient).log())
         self.target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy
-        self.precision = precision
 
     def initialise(self, generators: Generators) -> None:
         """Draw the parameters and make the optimisers; call once, after moving to the device."""
@@ -72,17 +84,36 @@ class SAC(nn.Module):
         self.critic.net.initialise(generators, self.config.initialisation)
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.average_actor.load_state_dict(self.actor.state_dict())
-        for network in (self.actor, self.critic, self.target_critic):
-            network.net.set_precision(self.precision)
+        self.compute_with(self.actor.net, self.critic.net, self.target_critic.net)
         make = {"adam": Adam, "oadam": OptimisticAdam}[self.config.optimiser]
         self.actor_optimiser = make([self.actor.net], self.config.learning_rate)
         self.critic_optimiser = make([self.critic.net], self.config.learning_rate)
         self.entropy_optimiser = Adam([], self.config.learning_rate, extra=[self.log_entropy_coefficient])
+        self.optimisers = {
+            "actor_optimiser": self.actor_optimiser,
+            "critic_optimiser": self.critic_optimiser,
+            "entropy_optimiser": self.entropy_optimiser,
+        }
 
     @property
     def noise_rows(self) -> int:
         """How many sets of (B, A) standard normal numbers one update takes."""
         return 3 if self.config.cloning_weight else 2
+
+    @property
+    def wants_expert_rows(self) -> bool:
+        """For the cloning term."""
+        return self.config.cloning_weight > 0
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of actor, critics and entropy coefficient."""
+        return self.config.learning_rate
+
+    @property
+    def phase(self) -> int | None:
+        """Every update is the same; optimistic Adam counts on the processor and cannot be recorded."""
+        return 0 if self.config.optimiser == "adam" else None
 
     def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None) -> dict[str, Tensor]:
         """One step of entropy coefficient, critics, actor and targets.
@@ -139,59 +170,26 @@ class SAC(nn.Module):
 
     def _follow(self) -> None:
         """Move the target critics and the average actor towards what they follow."""
-        _lerp(self.target_critic.net, self.critic.net, self.config.target_rate)
-        _lerp(self.average_actor.net, self.actor.net, self.config.averaging_rate)
+        follow(self.target_critic.net, self.critic.net, self.config.target_rate)
+        follow(self.average_actor.net, self.actor.net, self.config.averaging_rate)
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Tensor) -> Tensor:
         """Actions in [−1, 1] for observations (R, ..., O), sampled with standard normal ``noise`` (R, ..., A)."""
-        mean, log_std = self.actor(self._rows(observations), exact=True)
+        mean, log_std = self.actor(self.rows(observations), exact=True)
         return (mean + log_std.exp() * noise.view_as(mean)).tanh().view(noise.shape)
 
     @torch.no_grad()
     def best_actions(self, observations: Tensor) -> Tensor:
         """The modes (R, ..., A) in [−1, 1] of the averaged policy for observations (R, ..., O)."""
-        mean, _ = self.average_actor(self._rows(observations), exact=True)
+        mean, _ = self.average_actor(self.rows(observations), exact=True)
         return mean.tanh().view(*observations.shape[:-1], self.action_size)
 
-    def _rows(self, observations: Tensor) -> Tensor:
-        """Normalised observations as (R, B, O)."""
-        return self.normaliser(observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1))
+    def log_prob(self, batch: Batch) -> Tensor:
+        """log π(a|s) (R, B) of a batch under the current policy, without gradient."""
+        with torch.no_grad():
+            return self.actor.log_prob(self.normaliser(batch.observations), batch.actions)
 
-    def set_learning_rate(self, value: float) -> None:
-        """For schedules: the rate of actor, critics and entropy coefficient."""
-        self.entropy_optimiser.set_learning_rate(value)
-        self.actor_optimiser.set_learning_rate(value)
-        self.critic_optimiser.set_learning_rate(value)
-
-    def training_state(self) -> dict[str, Tensor]:
-        """Parameters and optimiser moments: all that :meth:`update` reads and writes."""
-        state = {f"network.{name}": value for name, value in self.state_dict().items()}
-        for label, optimiser in self._optimisers().items():
-            state |= {f"{label}.{name}": value for name, value in optimiser.state().items()}
-        return state
-
-    def set_training_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`training_state`."""
-        prefixed = len("network.")
-        self.load_state_dict({k[prefixed:]: v for k, v in state.items() if k.startswith("network.")})
-        for label, optimiser in self._optimisers().items():
-            start = len(label) + 1
-            optimiser.set_state({k[start:]: v for k, v in state.items() if k.startswith(f"{label}.")})
-        for network in (self.actor, self.critic, self.target_critic):
-            network.net.refresh()
-
-    def _optimisers(self) -> dict[str, Adam | OptimisticAdam]:
-        return {
-            "actor_optimiser": self.actor_optimiser,
-            "critic_optimiser": self.critic_optimiser,
-            "entropy_optimiser": self.entropy_optimiser,
-        }
-
-
-def _lerp(follower: StackedMLP, leader: StackedMLP, rate: float) -> None:
-    with torch.no_grad():
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-            list(follower.master()), list(leader.master()), rate
-        )
-    follower.refresh()
+    def deployed(self) -> tuple[StackedMLP, Head]:
+        """The averaged actor."""
+        return self.average_actor.net, "squashed-gaussian"

@@ -1,17 +1,24 @@
 """What is good? One file per reward."""
 
-from .base import Reward, TaskReward, gradient_penalty
+from .airl import AirlConfig, AirlReward
+from .base import ConstantReward, FixedReward, LogProb, Reward, TaskReward, gradient_penalty, slopes
 from .discriminator import DiscriminatorConfig, DiscriminatorReward
 from .gan import GanConfig, GanReward
 from .wasserstein import WassersteinReward
 
 __all__ = [
+    "AirlConfig",
+    "AirlReward",
+    "ConstantReward",
     "DiscriminatorConfig",
     "DiscriminatorReward",
+    "FixedReward",
     "GanConfig",
     "GanReward",
+    "LogProb",
     "Reward",
     "TaskReward",
     "WassersteinReward",
     "gradient_penalty",
+    "slopes",
 ]

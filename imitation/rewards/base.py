@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch
+
+LogProb = Callable[[Batch], Tensor]
 
 
 class Reward(Protocol):
@@ -23,6 +26,11 @@ class Reward(Protocol):
     update_every: int
     batch_size: int
 
+    @property
+    def early_ends(self) -> str:
+        """What an episode's early end is worth, in words, for the log."""
+        ...
+
     def initialise(self, generators: Generators) -> None:
         """Draw the parameters and make the optimiser."""
         ...
@@ -32,9 +40,18 @@ class Reward(Protocol):
         ...
 
     def update(
-        self, expert: Batch, learner: Batch, ended: tuple[Tensor, Tensor], generators: Generators
+        self,
+        expert: Batch,
+        learner: Batch,
+        ended: tuple[Tensor, Tensor],
+        generators: Generators,
+        log_prob: LogProb | None = None,
     ) -> Mapping[str, Tensor]:
-        """One step on expert and learner rows (R, B); ``ended``: shares of time after early ends (R,)."""
+        """One step on expert and learner rows (R, B); returns health metrics (R,).
+
+        ``ended`` are the shares of time that expert and learner spend after an early end, each (R,);
+        ``log_prob`` gives log π(a|s) (R, B) of a batch under the current policy, for the rewards that need it.
+        """
         ...
 
     def training_state(self) -> dict[str, Tensor]:
@@ -46,22 +63,34 @@ class Reward(Protocol):
         ...
 
 
-class TaskReward:
-    """The task's true reward, for training experts (``learner=sac``). Nothing is learned."""
+class FixedReward:
+    """A reward that learns nothing: subclasses say what a batch is worth."""
 
+    Config: ClassVar[type[Any] | None] = None
     learned = False
     update_every = 0
     batch_size = 0
+    early_ends = "worth 0"
+
+    @classmethod
+    def create(cls, config: Any, setting: Setting) -> Self:
+        """For a setting: nothing of it is needed."""
+        return cls()
 
     def initialise(self, generators: Generators) -> None:
         """Nothing to draw."""
 
     def relabel(self, batch: Batch) -> Tensor:
-        """The stored rewards (R, B)."""
-        return batch.rewards
+        """The rewards (R, B)."""
+        raise TypeError(f"{type(self).__name__} does not say what a batch is worth")
 
     def update(
-        self, expert: Batch, learner: Batch, ended: tuple[Tensor, Tensor], generators: Generators
+        self,
+        expert: Batch,
+        learner: Batch,
+        ended: tuple[Tensor, Tensor],
+        generators: Generators,
+        log_prob: LogProb | None = None,
     ) -> Mapping[str, Tensor]:
         """Nothing to learn."""
         return {}
@@ -74,11 +103,34 @@ class TaskReward:
         """Nothing to restore."""
 
 
-def gradient_penalty(scores: Tensor, inputs: Tensor, target: float) -> Tensor:
-    """E[(‖∇ₓ score‖₂ − target)²] per run (R,), differentiable; ``inputs`` (R, B, X) made ``scores`` (R, B).
+class TaskReward(FixedReward):
+    """The task's true reward, for training experts (``learner=sac``)."""
 
-    WGAN-GP (arXiv 1704.00028) with target 1; the released hybrid-IRL code uses 0.4.
+    early_ends = "worth 0, as the task means it"
+
+    def relabel(self, batch: Batch) -> Tensor:
+        """The stored rewards (R, B)."""
+        return batch.rewards
+
+
+class ConstantReward(FixedReward):
+    """SQIL (arXiv 1905.11108): 1 on the expert's rows and 0 on the learner's.
+
+    Where the task ends an episode early, the value of what follows is 0, which is also what staying away from
+    the expert for ever is worth: the end is neither a reward nor a punishment.
     """
-    (slope,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
-    norm = (slope.square().sum(-1) + 1e-12).sqrt()
-    return (norm - target).square().mean(-1)
+
+    def relabel(self, batch: Batch) -> Tensor:
+        """The expert flags (R, B)."""
+        return batch.expert
+
+
+def slopes(scores: Tensor, inputs: Tensor) -> Tensor:
+    """‖∇ₓ score‖₂ (..., B), differentiable; ``inputs`` (..., B, X) made ``scores`` (..., B)."""
+    (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True)
+    return (gradient.square().sum(-1) + 1e-12).sqrt()
+
+
+def gradient_penalty(slope: Tensor, target: float) -> Tensor:
+    """E[(slope − target)²] of slopes (..., B). WGAN-GP (arXiv 1704.00028) has target 1, the hybrid-IRL code 0.4."""
+    return (slope - target).square().mean(-1)

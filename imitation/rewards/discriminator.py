@@ -1,4 +1,4 @@
-"""Rewards from a discriminator: the shared machinery of `gan` and `wasserstein`.
+"""Rewards from a discriminator: the shared machinery of `gan`, `airl` and `wasserstein`.
 
 The sign lives here alone: the network's score is high on expert rows and low on the learner's.
 """
@@ -7,28 +7,39 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..networks import Discriminator, Initialisation, Normaliser
 from ..optimisers import Adam, Optimiser, OptimisticAdam
+from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch
-from .base import gradient_penalty
+from .base import LogProb, gradient_penalty, slopes
+
+Inputs = Literal["state-action", "state", "state-next-state", "all"]
+Combine = Literal["mean", "min", "max"]
 
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
     """Sizes and schedule of a learned reward.
 
-    ``update_every`` agent updates the discriminator takes one step on ``batch_size`` rows of each side.
-    ``penalty_weight`` and ``penalty_target`` are those of the gradient penalty. ``absorbing`` treats an early
-    end as a state that lasts for ever and has a learned reward of its own (see :class:`DiscriminatorReward`);
-    without it an ended episode is worth 0, which rewards or punishes staying alive by the reward's sign.
+    ``inputs`` is what the discriminator sees of a transition (``all``: state, action and next state).
+    ``members`` networks of their own initialisation are trained on the same rows, and their scores combined by
+    ``combine``. ``update_every`` agent updates the discriminator takes one step on ``batch_size`` rows of each
+    side. ``penalty_weight`` and ``penalty_target`` are those of the gradient penalty. ``absorbing`` treats an
+    early end as a state that lasts for ever and has a learned reward of its own (see
+    :class:`DiscriminatorReward`); without it an ended episode is worth 0, which rewards or punishes staying alive
+    by the reward's sign. ``scale`` multiplies the reward.
     """
 
+    inputs: Inputs = "state-action"
     hidden: tuple[int, ...] = (256, 256)
+    members: int = 1
+    combine: Combine = "mean"
     learning_rate: float = 3e-4
     weight_decay: float = 0.0
     batch_size: int = 256
@@ -60,6 +71,7 @@ class DiscriminatorReward(nn.Module):
     A reward that is the same everywhere is 0 everywhere, and the learner is indifferent to ending.
     """
 
+    Config: ClassVar[type[Any] | None] = DiscriminatorConfig
     learned = True
     absorbing: Tensor
 
@@ -76,9 +88,29 @@ class DiscriminatorReward(nn.Module):
         self.config = config
         self.update_every, self.batch_size = config.update_every, config.batch_size
         self.normaliser = normaliser
-        self.net = Discriminator(runs, observation_size, action_size, config.hidden)
+        sizes = {
+            "state-action": observation_size + action_size,
+            "state": observation_size,
+            "state-next-state": 2 * observation_size,
+            "all": 2 * observation_size + action_size,
+        }
+        self.net = Discriminator(runs, sizes[config.inputs], config.hidden, config.members)
         self.precision = precision
         self.register_buffer("absorbing", torch.zeros(runs))
+
+    @classmethod
+    def create(cls, config: DiscriminatorConfig, setting: Setting) -> Self:
+        """For a setting. A task without early ends needs no absorbing state."""
+        if not setting.task.terminates:
+            config = dataclasses.replace(config, absorbing=False)
+        return cls(config, *setting.sizes)
+
+    @property
+    def early_ends(self) -> str:
+        """What an early end is worth, in words."""
+        if self.config.absorbing:
+            return "absorbing states (the reward is relative to the absorbing state's)"
+        return "ignored, an ended episode is worth 0 whatever the reward's sign"
 
     def form(self, scores: Tensor) -> Tensor:
         """The reward of a score."""
@@ -92,15 +124,21 @@ class DiscriminatorReward(nn.Module):
         """The absorbing state's score (R,), from a batch's scores (R, 2B) and both shares of time there (R,)."""
         raise TypeError(f"{type(self).__name__} has no score for the absorbing state")
 
+    def networks(self) -> list[Discriminator]:
+        """The networks to train."""
+        return [self.net]
+
     def initialise(self, generators: Generators) -> None:
         """Draw the parameters and make the optimiser."""
-        self.net.net.initialise(generators, self.config.initialisation)
-        # The penalty needs second derivatives, which stay in float32; relabelling uses the fast copy.
-        self.net.net.set_precision(self.precision, train=False)
+        stacks = [network.net for network in self.networks()]
+        for stack in stacks:
+            stack.initialise(generators, self.config.initialisation)
+            # The penalty needs second derivatives, which stay in float32; relabelling uses the fast copy.
+            stack.set_precision(self.precision, train=False)
         if self.config.optimiser == "oadam":
-            self.optimiser: Adam | OptimisticAdam = OptimisticAdam([self.net.net], self.config.learning_rate)
+            self.optimiser: Adam | OptimisticAdam = OptimisticAdam(stacks, self.config.learning_rate)
         else:
-            self.optimiser = Adam([self.net.net], self.config.learning_rate, weight_decay=self.config.weight_decay)
+            self.optimiser = Adam(stacks, self.config.learning_rate, weight_decay=self.config.weight_decay)
 
     def start_round(self, finished: int) -> None:
         """Forget the optimiser's moments and use rate / max(finished, 1), as the released code does each round."""
@@ -108,52 +146,100 @@ class DiscriminatorReward(nn.Module):
             self.optimiser.restart(self.config.learning_rate / max(finished, 1))
 
     def inputs(self, batch: Batch) -> Tensor:
-        """The network's input (R, B, X) of the batch's state-action pairs."""
-        return torch.cat((self.normaliser(batch.observations), batch.actions), -1)
+        """The networks' input (R, B, X): what ``config.inputs`` names, observations standardised."""
+        states, which = self.normaliser(batch.observations), self.config.inputs
+        if which == "state":
+            return states
+        if which == "state-action":
+            return torch.cat((states, batch.actions), -1)
+        next_states = self.normaliser(batch.next_observations)
+        parts = (states, next_states) if which == "state-next-state" else (states, batch.actions, next_states)
+        return torch.cat(parts, -1)
+
+    def scores(self, inputs: Tensor, batch: Batch, *, exact: bool = False) -> Tensor:
+        """Each member's scores (R, M, B) of inputs (R, B, X) made from a batch."""
+        return self.net(inputs, exact=exact)
+
+    def combined(self, scores: Tensor) -> Tensor:
+        """One score (R, B) from the members' (R, M, B)."""
+        if self.config.members == 1:
+            return scores.squeeze(1)
+        how = {"mean": Tensor.mean, "min": Tensor.amin, "max": Tensor.amax}[self.config.combine]
+        return how(scores, 1)
 
     @torch.no_grad()
     def relabel(self, batch: Batch) -> Tensor:
         """Rewards (R, B) under the current discriminator."""
-        rewards = self.form(self.net(self.inputs(batch)))
+        rewards = self.form(self.combined(self.scores(self.inputs(batch), batch)))
         if self.config.absorbing:
             rewards = rewards - self.form(self.absorbing)[:, None]
         return rewards * self.config.scale
 
     def update(
-        self, expert: Batch, learner: Batch, ended: tuple[Tensor, Tensor], generators: Generators
+        self,
+        expert: Batch,
+        learner: Batch,
+        ended: tuple[Tensor, Tensor],
+        generators: Generators,
+        log_prob: LogProb | None = None,
     ) -> Mapping[str, Tensor]:
         """One discriminator step; returns health metrics (R,).
 
         ``ended`` are the shares of time that expert and learner spend after an early end, each (R,).
         """
-        expert_inputs, learner_inputs = self.inputs(expert), self.inputs(learner)
+        both = expert.joined(learner)
+        inputs = self.inputs(both)
         if self.config.input_noise:
-            shape = tuple(expert_inputs.shape[1:])
-            expert_inputs = expert_inputs + self.config.input_noise * generators.normal(shape)
-            learner_inputs = learner_inputs + self.config.input_noise * generators.normal(shape)
-        scores = self.net(torch.cat((expert_inputs, learner_inputs), 1), exact=True)
-        expert_scores, learner_scores = scores.chunk(2, 1)
-        expert_losses, learner_losses = self.objective(expert_scores, learner_scores)
+            inputs = inputs + self.config.input_noise * generators.normal(tuple(inputs.shape[1:]))
+        scores = self.scores(inputs, both, exact=True)
+        logits = scores - self.offsets(both, log_prob)
+        size = expert.observations.shape[1]
+        expert_losses, learner_losses = self.objective(logits[..., :size], logits[..., size:])
         loss = expert_losses.mean(-1) + learner_losses.mean(-1)
-        penalty = self._penalty(expert_inputs, learner_inputs, generators)
+        penalty, slope = self._penalty(inputs[:, :size], inputs[:, size:], generators)
         self.optimiser.step((loss + self.config.penalty_weight * penalty).sum())
         with torch.no_grad():
-            self.absorbing.copy_(self.absorbing_score(scores, *ended))
-            return {
-                "discriminator_loss": loss.detach(),
-                "gradient_penalty": penalty.detach(),
-                "score_expert": expert_scores.mean(-1),
-                "score_learner": learner_scores.mean(-1),
-                "score_absorbing": self.absorbing.clone(),
-                "accuracy_expert": (expert_scores > 0).float().mean(-1),
-                "accuracy_learner": (learner_scores < 0).float().mean(-1),
-            }
+            combined = self.combined(scores)
+            self.absorbing.copy_(self.absorbing_score(combined, *ended))
+            health = self._health(self.combined(logits), self.form(combined), size)
+        return {
+            "discriminator_loss": loss.detach().mean(1),
+            "gradient_penalty": penalty.detach().mean(1),
+            "discriminator_slope": slope.detach().mean(1),
+            "score_expert": combined[:, :size].mean(-1),
+            "score_learner": combined[:, size:].mean(-1),
+            "score_absorbing": self.absorbing.clone(),
+            **health,
+        }
 
-    def _penalty(self, expert: Tensor, learner: Tensor, generators: Generators) -> Tensor:
-        """The gradient penalty on points between expert and learner rows, (R,)."""
+    def offsets(self, batch: Batch, log_prob: LogProb | None) -> Tensor:
+        """What is taken off the scores to make the discriminator's logits; broadcastable to (R, M, B)."""
+        return batch.rewards.new_zeros(())
+
+    def _health(self, logits: Tensor, rewards: Tensor, size: int) -> dict[str, Tensor]:
+        """Whether the discriminator says anything: its accuracy on both sides, entropy, and range of rewards."""
+        low, high = rewards.aminmax(dim=-1)
+        likelihood = torch.sigmoid(logits)
+        return {
+            "accuracy_expert": (logits[:, :size] > 0).float().mean(-1),
+            "accuracy_learner": (logits[:, size:] < 0).float().mean(-1),
+            "discriminator_entropy": (torch.nn.functional.softplus(logits) - likelihood * logits).mean(-1),
+            "reward_low": low,
+            "reward_high": high,
+        }
+
+    def _penalty(self, expert: Tensor, learner: Tensor, generators: Generators) -> tuple[Tensor, Tensor]:
+        """The gradient penalty on points between expert and learner rows, and the mean slope there, (R, M)."""
         share = generators.uniform((expert.shape[1], 1))
-        between = (share * expert + (1 - share) * learner).requires_grad_()
-        return gradient_penalty(self.net(between, exact=True), between, self.config.penalty_target)
+        between = share * expert + (1 - share) * learner
+        # Members see the same points, but each is penalised for its own slope.
+        between = between.unsqueeze(1).repeat(1, self.config.members, 1, 1).requires_grad_()
+        slope = slopes(self.member_scores(between), between)
+        return gradient_penalty(slope, self.config.penalty_target), slope.mean(-1)
+
+    def member_scores(self, inputs: Tensor) -> Tensor:
+        """Scores (R, M, B) of inputs of each member's own (R, M, B, X), no episode ending, for the penalty."""
+        return self.net.net(inputs, exact=True).squeeze(-1)
 
     def training_state(self) -> dict[str, Tensor]:
         """Parameters and optimiser moments."""
@@ -166,4 +252,5 @@ class DiscriminatorReward(nn.Module):
         self.optimiser.set_state(
             {k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")}
         )
-        self.net.net.refresh()
+        for network in self.networks():
+            network.net.refresh()

@@ -27,6 +27,7 @@ class GanConfig(DiscriminatorConfig):
 class GanReward(DiscriminatorReward):
     """Binary cross entropy between expert (1) and learner (0) with a gradient penalty."""
 
+    Config = GanConfig
     config: GanConfig
 
     def form(self, scores: Tensor) -> Tensor:

@@ -1,0 +1,146 @@
+"""What every agent is to the loop, and what the actor-critics share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..networks import Normaliser, StackedMLP
+from ..optimisers import Adam, OptimisticAdam
+from ..policy import Head
+from ..randomness import Generators
+from ..replay import Batch
+
+
+class Agent(Protocol):
+    """A policy optimiser for R runs.
+
+    ``noise_rows`` sets of (B, A) standard normal numbers go into an update. ``wants_expert_rows`` asks for a
+    batch of expert rows besides the mixture's in every update.
+    """
+
+    normaliser: Normaliser
+
+    @property
+    def noise_rows(self) -> int:
+        """How many sets of (B, A) standard normal numbers one update takes."""
+        ...
+
+    @property
+    def wants_expert_rows(self) -> bool:
+        """Whether updates take expert rows of their own."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that schedules scale."""
+        ...
+
+    @property
+    def phase(self) -> int | None:
+        """Which of its kinds of update comes next, each recorded once on a GPU; none when it cannot be recorded."""
+        ...
+
+    def to(self, device: torch.device | str) -> object:
+        """Move everything to a device, before :meth:`initialise`."""
+        ...
+
+    def initialise(self, generators: Generators) -> None:
+        """Draw the parameters and make the optimisers."""
+        ...
+
+    def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None) -> Mapping[str, Tensor]:
+        """One step of everything on a batch (R, B) and noise (R, noise_rows, B, A); returns metrics (R,)."""
+        ...
+
+    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Exploring actions in [−1, 1] for observations (R, ..., O), made with standard normal noise (R, ..., A)."""
+        ...
+
+    def best_actions(self, observations: Tensor) -> Tensor:
+        """The deployed policy's actions (R, ..., A) in [−1, 1] for observations (R, ..., O)."""
+        ...
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """log π(a|s) (R, B) of a batch under the current policy.
+
+        Errors: :class:`~understudy.robots.InputError` when the policy has no density.
+        """
+        ...
+
+    def deployed(self) -> tuple[StackedMLP, Head]:
+        """The network of the policy to deploy, and how its output becomes an action."""
+        ...
+
+    def set_learning_rate(self, value: float) -> None:
+        """For schedules."""
+        ...
+
+    def training_state(self) -> dict[str, Tensor]:
+        """All that :meth:`update` reads and writes."""
+        ...
+
+    def set_training_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`training_state`."""
+        ...
+
+
+class ActorCritic(nn.Module):
+    """What SAC and TD3 share: rows in and out, following networks, and the state of networks and optimisers.
+
+    Subclasses fill ``optimisers`` (by the name that a checkpoint uses) and ``computing`` (the networks that have
+    copies in the precision of the matrix products) in their ``initialise``.
+    """
+
+    optimisers: dict[str, Adam | OptimisticAdam]
+
+    def __init__(self, normaliser: Normaliser, action_size: int, precision: torch.dtype) -> None:
+        super().__init__()
+        self.normaliser = normaliser
+        self.action_size = action_size
+        self.precision = precision
+        self._computing: list[StackedMLP] = []
+
+    def compute_with(self, *networks: StackedMLP) -> None:
+        """Multiply the matrices of these networks in the agent's precision."""
+        self._computing = list(networks)
+        for network in networks:
+            network.set_precision(self.precision)
+
+    def rows(self, observations: Tensor) -> Tensor:
+        """Normalised observations (R, ..., O) as (R, B, O)."""
+        return self.normaliser(observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1))
+
+    def set_learning_rate(self, value: float) -> None:
+        """For schedules: the rate of every optimiser."""
+        for optimiser in self.optimisers.values():
+            optimiser.set_learning_rate(value)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Parameters and optimiser moments: all that an update reads and writes."""
+        state = {f"network.{name}": value for name, value in self.state_dict().items()}
+        for label, optimiser in self.optimisers.items():
+            state |= {f"{label}.{name}": value for name, value in optimiser.state().items()}
+        return state
+
+    def set_training_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`training_state`."""
+        prefixed = len("network.")
+        self.load_state_dict({k[prefixed:]: v for k, v in state.items() if k.startswith("network.")})
+        for label, optimiser in self.optimisers.items():
+            start = len(label) + 1
+            optimiser.set_state({k[start:]: v for k, v in state.items() if k.startswith(f"{label}.")})
+        for network in self._computing:
+            network.refresh()
+
+
+def follow(follower: StackedMLP, leader: StackedMLP, rate: float) -> None:
+    """Move the follower's parameters towards the leader's: p ← p + rate · (p_leader − p)."""
+    with torch.no_grad():
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+            list(follower.master()), list(leader.master()), rate
+        )
+    follower.refresh()
