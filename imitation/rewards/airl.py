@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class AirlReward(DiscriminatorReward):
     its own entropy bonus stands for −log π, which would otherwise count twice. :meth:`unshaped` is g.
     """
 
-    Config = AirlConfig
+    Config: ClassVar[type[Any] | None] = AirlConfig
     config: AirlConfig
 
     def __init__(

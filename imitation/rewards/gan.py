@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.nn import functional
@@ -27,7 +27,7 @@ class GanConfig(DiscriminatorConfig):
 class GanReward(DiscriminatorReward):
     """Binary cross entropy between expert (1) and learner (0) with a gradient penalty."""
 
-    Config = GanConfig
+    Config: ClassVar[type[Any] | None] = GanConfig
     config: GanConfig
 
     def form(self, scores: Tensor) -> Tensor:
