@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..robots import InputError
+from ..robots import InputError, Snapshot
 
 # The columns with one entry per row: dimensions, type in memory, and the kinds of NumPy types taken for it.
 _COLUMNS: Mapping[str, tuple[int, type[np.generic], str]] = {
@@ -151,11 +151,29 @@ class Demonstrations:
         chosen = chosen if every is None else chosen.every(every)
         return chosen if rows is None else chosen.rows(rows)
 
-    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of the observations, each (O,) float32; a constant one has deviation 0."""
-        mean = self.observations.mean(axis=0, dtype=np.float64)
-        deviation = self.observations.std(axis=0, dtype=np.float64)
-        return mean.astype(np.float32), deviation.astype(np.float32)
+    def joined(self, other: Demonstrations) -> Demonstrations:
+        """The episodes of both, this one's first; a column that either lacks is left out, references are this one's.
+
+        Errors: :class:`InputError` when they are of different environments.
+        """
+        if (self.environment_id, dict(self.environment_keywords)) != (
+            other.environment_id, dict(other.environment_keywords)
+        ):  # fmt: skip
+            raise InputError(f"{self.source} and {other.source} are of different environments")
+        changes: dict[str, Any] = {"starts": np.append(self.starts, other.starts + len(self))}
+        for name in (_COLUMNS.keys() | _PER_EPISODE.keys()) - {"starts"}:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            changes[name] = None if mine is None or theirs is None else np.concatenate((mine, theirs))
+        return dataclasses.replace(self, **changes, source=f"{self.source} and {other.source}")
+
+    def snapshot(self, row: int) -> Snapshot | None:
+        """The simulator's state before the action of a row, or none when the source has no states."""
+        elapsed = int(self.times[row])
+        if self.states is not None:
+            return Snapshot(elapsed, physics=self.states[row])
+        if self.qpos is not None and self.qvel is not None:
+            return Snapshot(elapsed, qpos=self.qpos[row], qvel=self.qvel[row])
+        return None
 
     def _take(self, index: np.ndarray, starts: np.ndarray) -> Demonstrations:
         """The rows of ``index``; episodes are only dropped from the end, so the first ``len(starts)`` stay."""

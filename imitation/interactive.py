@@ -17,7 +17,7 @@ from .agents import Agent
 from .capture import CapturedUpdate, Update
 from .policy import Policy
 from .randomness import Generators
-from .replay import Mixture, ReplayBuffer, RowLayout, Schedule
+from .replay import Mixture, ReplayBuffer, RowLayout, Schedule, Visits
 from .resets import Resets
 from .rewards import Reward
 from .training import State
@@ -79,6 +79,9 @@ class InteractiveTraining:
         self._ended = EndedShares(task, demonstrations, len(seeds))
         capacity = min(config.buffer_size, max(config.steps, 1))
         self.buffer = ReplayBuffer(len(seeds), capacity, self.layout, self.device)
+        # A learned reward compares the expert with episodes from the task's own initial states alone.
+        apart = reward.learned and resets.from_initial is not None
+        self.visits = Visits(len(seeds), capacity, self.layout, self.device) if apart else None
         self.generators = Generators(seeds, self.device)
         self.steps = 0
         self.updates = 0
@@ -89,7 +92,7 @@ class InteractiveTraining:
         if isinstance(reward, torch.nn.Module):
             reward.to(self.device)
         reward.initialise(self.generators)
-        self._observations = resets.reset(self.tasks)
+        self._observations: np.ndarray | None = None
 
     @property
     def total(self) -> int:
@@ -98,6 +101,7 @@ class InteractiveTraining:
 
     def advance(self) -> Mapping[str, Tensor]:
         """Act for ``update_every`` steps, then update; returns the last update's metrics, each (R,)."""
+        self.begin()
         count = min(self.config.update_every, self.config.steps - self.steps)
         self._collect(count)
         if self.steps <= self.config.random_steps:
@@ -106,6 +110,13 @@ class InteractiveTraining:
         updates = int(self._owed)
         self._owed -= updates
         return self.update(updates)
+
+    def begin(self) -> np.ndarray:
+        """Start the first episodes, unless they have been; returns the observations (R, O)."""
+        if self._observations is None:
+            self.resets.prepare()
+            self._observations = self.resets.reset(self.tasks)
+        return self._observations
 
     def _acts_randomly(self) -> bool:
         return self.steps < self.config.random_steps
@@ -117,24 +128,28 @@ class InteractiveTraining:
         size = self.layout.action_size
         random = self.generators.uniform((count, size), -1.0, 1.0)
         noise = self.generators.normal((count, size))
+        observations = self.begin()
         for index in range(count):
             if self._acts_randomly():
                 actions = random[:, index]
             else:
-                seen = torch.from_numpy(self._observations).to(self.device)
+                seen = torch.from_numpy(observations).to(self.device)
                 actions = self.agent.act(seen, noise[:, index])
             chosen = actions.cpu().numpy()
             result = self.tasks.step(chosen, "policy")
             final = result.terminated if self.config.bootstrap_timeouts else result.ended
-            self.buffer.add(
-                self.layout.pack(self._observations, chosen, result.next_observations, result.rewards, final)
-            )
+            rows = self.layout.pack(observations, chosen, result.next_observations, result.rewards, final)
+            self.buffer.add(rows)
+            if self.visits is not None:
+                assert self.resets.from_initial is not None
+                self.visits.add(rows, self.resets.from_initial)
             self._ended.add(self.tasks.elapsed, result.terminated)
-            self._observations = result.next_observations
+            observations = result.next_observations
             if result.ended.any():
                 fresh = self.resets.reset(self.tasks, result.ended)
-                self._observations = np.where(result.ended[:, None], fresh, self._observations)
+                observations = np.where(result.ended[:, None], fresh, observations)
             self.steps += 1
+        self._observations = observations
 
     def update(self, count: int) -> Mapping[str, Tensor]:
         """Make ``count`` updates of the agent, and of the reward when it is due; returns the last metrics (R,)."""
@@ -178,8 +193,10 @@ class InteractiveTraining:
     def _update_reward(self) -> Mapping[str, Tensor]:
         size = self.reward.batch_size
         expert = self.layout.batch(self._expert_batches(1, size)[0])
-        indices = self.generators.integers(len(self.buffer), (size,))
-        learner = self.layout.batch(self.buffer.gather(indices))
+        if self.visits is None:
+            learner = self.layout.batch(self.buffer.gather(self.generators.integers(len(self.buffer), (size,))))
+        else:
+            learner = self.layout.batch(self.visits.sample(self.generators.uniform((size,))))
         shares = self._ended.shares(self.steps, self.device)
         return self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
 
@@ -206,8 +223,12 @@ class InteractiveTraining:
         tensors |= {f"agent.{k}": v for k, v in self.agent.training_state().items()}
         tensors |= {f"reward.{k}": v for k, v in self.reward.training_state().items()}
         tensors |= {f"buffer.{k}": v for k, v in self.buffer.state().items()}
+        if self.visits is not None:
+            tensors |= {f"visits.{k}": v for k, v in self.visits.state().items()}
         tensors["lost"] = torch.from_numpy(self._ended.lost)
-        tensors["observations"] = torch.from_numpy(self._observations)
+        tensors["observations"] = torch.from_numpy(self.begin())
+        resets = self.resets.state()
+        tensors |= {f"resets.{k}": v for k, v in resets.tensors.items()}
         for name, counts in self.tasks.counts.items():
             tensors[f"counts.{name}"] = torch.from_numpy(counts)
         environments: list[Any] = []
@@ -216,7 +237,7 @@ class InteractiveTraining:
             tensors |= {f"environment.{index}.{k}": torch.from_numpy(v) for k, v in arrays.items()}
             environments.append(rest)
         clock = {"steps": self.steps, "updates": self.updates, "owed": self._owed}
-        return State(tensors, {"clock": clock, "environments": environments})
+        return State(tensors, {"clock": clock, "environments": environments, "resets": resets.values})
 
     def set_state(self, state: State) -> None:
         """Continue from :meth:`state`: on the CPU bit-equal to never having stopped."""
@@ -225,8 +246,11 @@ class InteractiveTraining:
         self.agent.set_training_state(state.part("agent"))
         self.reward.set_training_state(state.part("reward"))
         self.buffer.set_state(state.part("buffer"))
+        if self.visits is not None:
+            self.visits.set_state(state.part("visits"))
         self._ended.lost[:] = tensors["lost"].numpy()
         self._observations = tensors["observations"].numpy()
+        self.resets.set_state(State(state.part("resets"), state.values["resets"]))
         for name, counts in self.tasks.counts.items():
             counts[:] = tensors[f"counts.{name}"].numpy()
         captured = [

@@ -100,6 +100,15 @@ class BehaviourCloning:
             return self.actor(seen, exact=True)[0].tanh()
         return self.actor(seen, exact=True)
 
+    @torch.no_grad()
+    def sample(self, run: int, observation: Tensor, noise: Tensor) -> Tensor:
+        """One run's action (A,) in [−1, 1] for an observation (O,), sampled with standard normal noise (A,)."""
+        rows = self.normaliser(observation).expand(len(self.seeds), 1, -1)
+        if not isinstance(self.actor, GaussianActor):
+            return self.actor(rows, exact=True)[run, 0]
+        mean, log_std = self.actor(rows, exact=True)
+        return (mean[run, 0] + log_std[run, 0].exp() * noise).tanh()
+
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
         """The deployable policy of one run."""
         head = "squashed-gaussian" if isinstance(self.actor, GaussianActor) else "deterministic"

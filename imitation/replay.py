@@ -129,6 +129,37 @@ class ReplayBuffer:
         self.added = int(state["added"])
 
 
+class Visits:
+    """The rows of some of each run's steps (R, capacity, width). Unlike in a replay buffer the runs fill apart."""
+
+    def __init__(self, runs: int, capacity: int, layout: RowLayout, device: torch.device | str = "cpu") -> None:
+        self.rows = torch.zeros(runs, capacity, layout.width, device=device)
+        self.added = torch.zeros(runs, dtype=torch.int64, device=device)
+
+    def add(self, rows: Tensor, where: np.ndarray) -> None:
+        """Add a row (R, width) to the runs where the mask (R,) is true; a full run forgets its oldest."""
+        chosen = torch.from_numpy(np.flatnonzero(where)).to(self.rows.device)
+        self.rows[chosen, self.added[chosen] % self.rows.shape[1]] = rows.to(self.rows.device)[chosen]
+        self.added[chosen] += 1
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """Rows (R, B, width) by uniform numbers (R, B) in [0, 1); each run has at least one row."""
+        count = self.added.clamp(max=self.rows.shape[1])[:, None]
+        indices = (uniform * count).long().clamp(max=count - 1)
+        return self.rows[torch.arange(len(self.rows), device=self.rows.device)[:, None], indices]
+
+    def state(self) -> dict[str, Tensor]:
+        """What has been written so far."""
+        filled = min(int(self.added.max()), self.rows.shape[1])
+        return {"rows": self.rows[:, :filled].contiguous(), "added": self.added}
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self.rows.zero_()
+        self.rows[:, : state["rows"].shape[1]] = state["rows"]
+        self.added.copy_(state["added"])
+
+
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """A piecewise linear function of the number of batches drawn.

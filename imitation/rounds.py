@@ -43,6 +43,7 @@ class RoundsTraining(InteractiveTraining):
 
     def advance(self) -> Mapping[str, Tensor]:
         """Act for a chunk of the round, then update; at the round's end, update the reward."""
+        self.begin()
         config, into = self.config, self.steps % self.config.round_steps
         if into == 0 and self.steps:
             self._observations = self.resets.reset(self.tasks)

@@ -89,6 +89,36 @@ def restore(environment: MujocoEnv, state: SimulatorState) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A recorded moment of an episode, as demonstration files have it: enough to start from, not to the bit.
+
+    ``physics`` is MuJoCo's integration state, or none where only positions and velocities were recorded.
+    """
+
+    elapsed: int
+    physics: np.ndarray | None = None
+    qpos: np.ndarray | None = None
+    qvel: np.ndarray | None = None
+
+
+def place(environment: MujocoEnv, state: Snapshot) -> np.ndarray:
+    """Put an environment into a recorded state; returns what it observes there (O,) float32.
+
+    Errors: :class:`InputError` when the state is of another model.
+    """
+    model, data = environment.model, environment.data
+    mujoco.mj_resetData(model, data)
+    if state.physics is not None:
+        set_physics_state(environment, state.physics)
+    else:
+        if state.qpos is None or state.qvel is None or (len(state.qpos), len(state.qvel)) != (model.nq, model.nv):
+            sizes = f"{model.nq} positions and {model.nv} velocities"
+            raise InputError(f"a recorded state does not have this task's {sizes}")
+        environment.set_state(state.qpos, state.qvel)
+    return np.asarray(environment._get_obs(), np.float32)  # pyright: ignore
+
+
+@dataclasses.dataclass(frozen=True)
 class Transitions:
     """One step of N environments: true next observations (N, O), task rewards (N,) and the two kinds of end (N,).
 
@@ -157,6 +187,31 @@ class TaskBatch:
             truncated[index] = self.elapsed[index] >= self.task.horizon
         return Transitions(observations, rewards, terminated, truncated & ~terminated)
 
+    def reset_to_seed(self, index: int, seed: int) -> np.ndarray:
+        """Start the episode that a fresh environment starts with this seed; returns the observation (O,).
+
+        The environment's own stream of initial states goes on afterwards as if this had not been.
+        """
+        environment = self._started(index)
+        kept = cast(dict[str, Any], environment.np_random.bit_generator.state)
+        observation, _ = environment.reset(seed=seed)
+        environment.np_random.bit_generator.state = kept
+        self.elapsed[index] = 0
+        return np.asarray(observation, np.float32)
+
+    def place(self, index: int, state: Snapshot) -> np.ndarray:
+        """Start an episode in a recorded state, ``state.elapsed`` steps into it; returns the observation (O,)."""
+        observation = place(self._started(index), state)
+        self.elapsed[index] = state.elapsed
+        return observation
+
+    def _started(self, index: int) -> MujocoEnv:
+        """The environment; a fresh one has no generator until its first reset."""
+        if self._seeds[index] is not None:
+            self.environments[index].reset(seed=self._seeds[index])
+            self._seeds[index] = None
+        return self.environments[index]
+
     def capture(self) -> list[SimulatorState]:
         """The full state of every environment."""
         return [capture(env, int(steps)) for env, steps in zip(self.environments, self.elapsed, strict=True)]
@@ -164,9 +219,7 @@ class TaskBatch:
     def restore(self, states: Sequence[SimulatorState]) -> None:
         """Put every environment into a captured state."""
         for index, (environment, state) in enumerate(zip(self.environments, states, strict=True)):
-            if self._seeds[index] is not None:  # a fresh environment has no generator until its first reset
-                environment.reset(seed=self._seeds[index])
-                self._seeds[index] = None
+            self._started(index)
             restore(environment, state)
             self.elapsed[index] = state.elapsed
 

@@ -39,8 +39,8 @@ class Built:
     notes: tuple[str, ...]
 
 
-def build(config: Values, demonstrations: Demonstrations | None = None) -> Built:
-    """The training that a configuration describes, from given demonstrations or those that it names.
+def build(config: Values, demonstrations: Demonstrations | None = None, offline: Demonstrations | None = None) -> Built:
+    """The training that a configuration describes, from given demonstrations and offline data or those that it names.
 
     Errors: :class:`InputError` for everything that does not fit together, before anything starts.
     """
@@ -50,12 +50,18 @@ def build(config: Values, demonstrations: Demonstrations | None = None) -> Built
     task = find_task(_text(config, "task"))
     if demonstrations is None:
         demonstrations = _demonstrations(config, task)
-    elif demonstrations.environment_id != task.environment_id:
-        raise InputError(f"the demonstrations are of {demonstrations.environment_id}, not of {task.environment_id}")
-    seeds = [_count(config, "seed", least=0) + k for k in range(_count(config, "runs"))]
+    if offline is None:
+        offline = _demonstrations(config, task, "offline")
+    for given, what in ((demonstrations, "demonstrations"), (offline, "offline data")):
+        if given is not None and given.environment_id != task.environment_id:
+            raise InputError(f"the {what} are of {given.environment_id}, not of {task.environment_id}")
+    seeds = tuple(_count(config, "seed", least=0) + k for k in range(_count(config, "runs")))
+    spaces = task.spaces
+    normaliser = _normaliser(demonstrations, spaces)
+    setting = Setting(task, spaces, seeds, normaliser, precision, device, demonstrations, offline)
     notes: list[str] = []
     make = _cloning if config["loop"]["kind"] == "cloning" else _interactive
-    training = make(config, task, demonstrations, seeds, device, precision, notes)
+    training = make(config, setting, notes)
     evaluation, checkpoint = config["evaluation"], config["checkpoint"]
     fit = FitConfig(
         evaluate_every=_count(evaluation, "every", "evaluation.every"),
@@ -119,16 +125,16 @@ def resolve_data(config: dict[str, Any]) -> None:
     config["data"]["name"] = expert if expert in names else names[0]
 
 
-def _demonstrations(config: Values, task: Task) -> Demonstrations | None:
-    data = config["data"]
+def _demonstrations(config: Values, task: Task, which: str = "data") -> Demonstrations | None:
+    data = config[which]
     if data["name"] is None:
         return None
     return load(
         str(data["name"]),
         task,
-        episodes=_optional_count(data, "episodes"),
-        every=_optional_count(data, "every"),
-        rows=_optional_count(data, "rows"),
+        episodes=_optional_count(data, "episodes", which),
+        every=_optional_count(data, "every", which),
+        rows=_optional_count(data, "rows", which),
     )
 
 
@@ -146,43 +152,25 @@ def _normaliser(demonstrations: Demonstrations | None, spaces: Spaces) -> Normal
     return Normaliser.of(demonstrations.observations)
 
 
-def _cloning(
-    config: Values,
-    task: Task,
-    demonstrations: Demonstrations | None,
-    seeds: list[int],
-    device: torch.device,
-    precision: torch.dtype,
-    notes: list[str],
-) -> Training:
+def _cloning(config: Values, setting: Setting, notes: list[str]) -> Training:
     unused = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] != "none"]
     if unused:
         raise InputError(f"{unused[0]}={config[unused[0]]['kind']}: loop=cloning learns offline and has no {unused[0]}")
-    if demonstrations is None:
+    if setting.demonstrations is None:
         raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
     settings = settings_of(CloningConfig, config["loop"], "loop", steps=_count(config, "steps"))
-    spaces = task.spaces
-    normaliser = _normaliser(demonstrations, spaces)
-    return BehaviourCloning(settings, task, spaces, demonstrations, normaliser, seeds, device, precision)
+    return BehaviourCloning(
+        settings, setting.task, setting.spaces, setting.demonstrations, setting.normaliser, list(setting.seeds),
+        setting.device, setting.precision,
+    )  # fmt: skip
 
 
-def _interactive(
-    config: Values,
-    task: Task,
-    demonstrations: Demonstrations | None,
-    seeds: list[int],
-    device: torch.device,
-    precision: torch.dtype,
-    notes: list[str],
-) -> Training:
+def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training:
     missing = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] == "none"]
     if missing:
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
-    spaces = task.spaces
-    normaliser = _normaliser(demonstrations, spaces)
-    setting = Setting(task, spaces, tuple(seeds), normaliser, precision, device, demonstrations)
     agent, reward, resets = (_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
-    share = expert_share(config["mixture"].get("expert_share", 0.0))
+    share, task = expert_share(config["mixture"].get("expert_share", 0.0)), setting.task
     if isinstance(reward, TaskReward) and any(value for _, value in share):
         raise InputError("reward=task needs mixture=learner: demonstrations are used without their rewards")
     if not task.terminates:
@@ -190,7 +178,7 @@ def _interactive(
     else:
         notes.append(f"early ends: {reward.early_ends}")
     more: dict[str, Any] = {"steps": _count(config, "steps"), "expert_share": share}
-    parts = (agent, reward, resets, demonstrations, seeds, device)
+    parts = (agent, reward, resets, setting.demonstrations, list(setting.seeds), setting.device)
     if config["loop"]["kind"] == "rounds":
         check_rounds(reward)
         return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)
@@ -233,5 +221,5 @@ def _count(values: Values, key: str, option: str = "", *, least: int = 1) -> int
     return int(value)
 
 
-def _optional_count(data: Values, key: str) -> int | None:
-    return None if data[key] is None else _count(data, key, f"data.{key}")
+def _optional_count(data: Values, key: str, which: str) -> int | None:
+    return None if data[key] is None else _count(data, key, f"{which}.{key}")

@@ -25,7 +25,7 @@ from ..imitation.agents import SAC
 from ..imitation.interactive import InteractiveConfig
 from ..imitation.offline import CloningConfig
 from ..imitation.parts import Part
-from ..imitation.resets import InitialResets
+from ..imitation.resets import ExpertResets, InitialResets, MixtureResets, OfflineResets, RollInResets
 from ..imitation.rewards import AirlReward, ConstantReward, GanReward, TaskReward, WassersteinReward
 from ..imitation.rounds import RoundsConfig
 from ..robots import InputError, find_task, nearest
@@ -71,7 +71,14 @@ AXES: Mapping[str, dict[str, Choice]] = {
         "hybrid": Choice("a scheduled share of expert rows in every batch (mixture.expert_share)"),
         "none": Choice("no replay (cloning)"),
     },
-    "resets": {"initial": Choice("the task's initial states", InitialResets), "none": Choice("no episodes (cloning)")},
+    "resets": {
+        "initial": Choice("the task's initial states", InitialResets),
+        "expert": Choice("a share of episodes from the expert's states", ExpertResets),
+        "offline": Choice("a share of episodes from the states of the offline data", OfflineResets),
+        "roll_in": Choice("a share of episodes after a cloned policy has acted for a random time", RollInResets),
+        "mixture": Choice("any weighted mixture of these", MixtureResets),
+        "none": Choice("no episodes (cloning)"),
+    },
 }
 OPEN_AXES = ("agent", "reward", "resets")  # those that take a part of the user's by its import path
 
@@ -122,7 +129,8 @@ def prepared(arguments: Sequence[str], *, sweep: bool = False) -> list[str]:
     Paths are quoted, because hydra's grammar has its own ideas of spaces, commas, brackets and equals signs;
     not in a sweep, where a comma separates values.
     """
-    paths = {"data": "data.name", "data.name": "data.name", "directory": "directory", "resume": "resume"}
+    paths = {"data": "data.name", "data.name": "data.name", "offline": "offline.name", "offline.name": "offline.name"}
+    paths |= {"directory": "directory", "resume": "resume"}
     found: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -216,8 +224,9 @@ def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **mo
 # What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
 _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
+    "initial", "expert", "offline", "roll_in",
 )  # fmt: skip
-_AT_MOST_ONE = ("discount", "target_rate", "averaging_rate")
+_AT_MOST_ONE = ("share", "shaping_discount", "discount", "target_rate", "averaging_rate")
 
 
 def _check_range(name: str, value: Any, option: str) -> None:

@@ -33,6 +33,7 @@ HYBRID = (
     "reward.batch_size=16",
     "reward.update_every=5",
 )
+SQIL = (*INTERACTIVE, "loop.updates_per_step=1")
 ROUNDS = (
     "steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.update_every=20", "loop.round_steps=100",
     "loop.random_steps=20", "reward.hidden=[16,16]", "reward.batch_size=16",
@@ -47,6 +48,13 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "hype": HYBRID,
     "mm": HYBRID,
     "bc_reg": HYBRID,
+    "dac": HYBRID,
+    "airl": HYBRID,
+    "sqil": SQIL,
+    "filter": HYBRID,
+    "hype_filter": HYBRID,
+    "guitar": HYBRID,
+    "hype_guitar": HYBRID,
     "hype_reference": ROUNDS,
     "mm_reference": ROUNDS,
 }
@@ -64,13 +72,18 @@ def make_demonstrations(episodes: int = 3, task_name: str = "hopper") -> Demonst
         starts.append(len(rows))
         while not ended:
             action = generator.uniform(-1, 1, (1, tasks.spaces.action_size)).astype(np.float32)
+            data = tasks.environments[0].data
+            positions = (data.qpos.copy(), data.qvel.copy())
             result = tasks.step(action, "policy")
             after = (result.next_observations[0], np.float32(result.rewards[0]))
-            rows.append((observation[0], action[0], *after, result.terminated[0], result.truncated[0]))
+            moved = (result.terminated[0], result.truncated[0])
+            rows.append((observation[0], action[0], *after, *moved, *positions))
             times.append(time)
             observation, ended, time = result.next_observations, bool(result.ended[0]), time + 1
     tasks.close()
-    columns = ("observations", "actions", "next_observations", "rewards", "terminated", "truncated")
+    columns = (
+        "observations", "actions", "next_observations", "rewards", "terminated", "truncated", "qpos", "qvel",
+    )  # fmt: skip
     arrays = {name: np.stack(column) for name, column in zip(columns, zip(*rows, strict=True), strict=True)}
     return Demonstrations(
         **arrays,
@@ -109,7 +122,8 @@ def make(demonstrations: Demonstrations) -> Make:
     def training(learner: str, *options: str) -> Training:
         config, _ = compose([f"learner={learner}", *SMALL, *LEARNERS[learner], *options])
         values = OmegaConf.to_container(config, resolve=True)
-        return build(values, None if learner == "sac" else demonstrations).training  # pyright: ignore
+        given = None if learner == "sac" else demonstrations
+        return build(values, given, offline=given).training  # pyright: ignore
 
     return training
 

@@ -121,16 +121,6 @@ def test_more_than_there_is(choice: dict[str, int], words: tuple[str, ...]):
     assert all(word in str(error.value) for word in ("some.hdf5", *words))
 
 
-def test_mean_and_std():
-    whole = make((400, 500))
-    mean, deviation = whole.mean_and_std()
-    assert mean.dtype == deviation.dtype == np.float32
-    np.testing.assert_allclose(mean, whole.observations.mean(0), atol=1e-6)
-    np.testing.assert_allclose(deviation, whole.observations.std(0), atol=1e-6)
-    constant = replace(whole, observations=np.full((900, 11), 1e4, np.float32))
-    np.testing.assert_array_equal(constant.mean_and_std()[1], 0)
-
-
 def spoiled(name: str, row: int, value: float) -> np.ndarray:
     array = np.array(getattr(make(), name))
     array[row] = value

@@ -1,0 +1,141 @@
+"""Resets to recorded states: the expert's (FILTER) or those of offline data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ...datasets import Demonstrations
+from ...robots import InputError, Snapshot, Task, TaskBatch, place
+from ..parts import Setting
+from .base import InitialStart, MixedResets, Start, only
+
+# Recorded observations are float32, and MuJoCo's versions agree to about 1e-6 after a step.
+TOLERANCE = 1e-4
+
+
+class RecordedStart(Start):
+    """In a state of recorded episodes: an episode is drawn uniformly, then one of its rows.
+
+    The simulator's state is set where the file has it and it gives back the recorded observation (checked for
+    every row when this is made); otherwise the episode's recorded actions are replayed from its seed up to the
+    row, which takes steps. ``method`` says which of the two it is.
+    """
+
+    def __init__(self, task: Task, recorded: Demonstrations) -> None:
+        self._task, self._recorded = task, recorded
+        problem = states_problem(task, recorded)
+        self.method = "states" if problem is None else "replay"
+        if problem is not None:
+            unable = replay_problem(recorded)
+            if unable is not None:
+                raise InputError(f"{recorded.source}: no resets to its states: {problem}; and {unable}")
+
+    def start(self, tasks: TaskBatch, index: int, random: np.random.Generator) -> np.ndarray:
+        """Start where the recording was at a random row."""
+        bounds = np.append(self._recorded.starts, len(self._recorded))
+        episode = int(random.integers(len(self._recorded.starts)))
+        row = int(random.integers(bounds[episode], bounds[episode + 1]))
+        if self.method == "states":
+            snapshot = self._recorded.snapshot(row)
+            assert snapshot is not None
+            return tasks.place(index, snapshot)
+        return self._replay(tasks, index, episode, row)
+
+    def _replay(self, tasks: TaskBatch, index: int, episode: int, row: int) -> np.ndarray:
+        recorded, mask = self._recorded, only(index, len(tasks))
+        assert recorded.episode_seeds is not None
+        observation = tasks.reset_to_seed(index, int(recorded.episode_seeds[episode]))
+        actions = np.zeros((len(tasks), tasks.spaces.action_size), np.float32)
+        for past in range(int(recorded.starts[episode]), row):
+            actions[index] = recorded.actions[past]
+            observation = tasks.step(actions, "reset", mask).next_observations[index]
+        gap = float(np.abs(observation - recorded.observations[row]).max())
+        if gap > TOLERANCE:
+            raise InputError(
+                f"{recorded.source}: replaying episode {episode} from its seed drifts from the recording by {gap:.2g} "
+                f"after {row - int(recorded.starts[episode])} steps: record it anew with this version of MuJoCo"
+            )
+        return observation
+
+
+def states_problem(task: Task, recorded: Demonstrations) -> str | None:
+    """Why the recorded states cannot be set, as a clause; none when each gives back the recorded observation."""
+    if recorded.snapshot(0) is None:
+        return "it has no simulator states"
+    environment = task.make()
+    try:
+        environment.reset(seed=0)
+        observed = [place(environment, _snapshot(recorded, row)) for row in range(len(recorded))]
+    finally:
+        environment.close()
+    gaps = np.abs(np.stack(observed) - recorded.observations)
+    row, column = np.unravel_index(int(gaps.argmax()), gaps.shape)
+    if gaps[row, column] <= TOLERANCE:
+        return None
+    return (
+        f"the observation of its restored state differs from the recorded one by up to {gaps[row, column]:.2g} "
+        f"(row {row}, number {column} of {gaps.shape[1]})"
+    )
+
+
+def replay_problem(recorded: Demonstrations) -> str | None:
+    """Why the recorded episodes cannot be replayed, as a clause; none when they can."""
+    if recorded.episode_seeds is None:
+        return "its episodes have no seeds to be replayed from"
+    ends = np.append(recorded.starts[1:], len(recorded))
+    whole = all(
+        np.array_equal(recorded.times[begin:end], np.arange(end - begin))
+        for begin, end in zip(recorded.starts, ends, strict=True)
+    )
+    return None if whole else "only some rows of its episodes are there, so they cannot be replayed"
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedConfig:
+    """``share`` of the episodes start in a recorded state, the others in the task's initial states."""
+
+    share: float = 0.5
+
+
+class ExpertResets(MixedResets):
+    """A share of the episodes starts in the expert's states (FILTER)."""
+
+    Config: ClassVar[type[Any] | None] = RecordedConfig
+
+    @classmethod
+    def create(cls, config: RecordedConfig, setting: Setting) -> Self:
+        """For a setting. Errors: :class:`InputError` when there are no demonstrations, or none to start from."""
+        start = recorded_start(setting, "expert")
+        return cls({"initial": InitialStart(), "expert": start}, [1 - config.share, config.share], setting.seeds)
+
+
+class OfflineResets(MixedResets):
+    """A share of the episodes starts in the states of the offline data."""
+
+    Config: ClassVar[type[Any] | None] = RecordedConfig
+
+    @classmethod
+    def create(cls, config: RecordedConfig, setting: Setting) -> Self:
+        """For a setting. Errors: :class:`InputError` when there are no offline data, or none to start from."""
+        start = recorded_start(setting, "offline")
+        return cls({"initial": InitialStart(), "offline": start}, [1 - config.share, config.share], setting.seeds)
+
+
+def recorded_start(setting: Setting, which: str) -> RecordedStart:
+    """Starts in the states of the expert or of the offline data.
+
+    Errors: :class:`InputError` when these data are missing, or have no states that can be started from.
+    """
+    recorded, option = (setting.demonstrations, "data") if which == "expert" else (setting.offline, "offline")
+    if recorded is None:
+        raise InputError(f"resets to {which} states need recordings: give {option}=<bundled name or file>")
+    return RecordedStart(setting.task, recorded)
+
+
+def _snapshot(recorded: Demonstrations, row: int) -> Snapshot:
+    snapshot = recorded.snapshot(row)
+    assert snapshot is not None
+    return snapshot
