@@ -51,6 +51,8 @@ class InteractiveTraining:
     parts do not know of each other: a task batch, an agent, a reward, a mixture and a reset distribution.
     """
 
+    rolls_out = False  # whether the reward's rows come from roll-outs of their own
+
     def __init__(
         self,
         config: InteractiveConfig,
@@ -80,7 +82,7 @@ class InteractiveTraining:
         capacity = min(config.buffer_size, max(config.steps, 1))
         self.buffer = ReplayBuffer(len(seeds), capacity, self.layout, self.device)
         # A learned reward compares the expert with episodes from the task's own initial states alone.
-        apart = reward.learned and resets.from_initial is not None
+        apart = reward.learned and resets.from_initial is not None and not self.rolls_out
         self.visits = Visits(len(seeds), capacity, self.layout, self.device) if apart else None
         self.generators = Generators(seeds, self.device)
         self.steps = 0

@@ -38,6 +38,7 @@ class RoundsTraining(InteractiveTraining):
     The last chunk of a round is cut at its end, where the released code overshoots by up to 63 steps.
     """
 
+    rolls_out = True
     config: RoundsConfig
     reward: DiscriminatorReward
 
