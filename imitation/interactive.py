@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -174,23 +175,22 @@ class InteractiveTraining:
 
     def _agent_update(self, inputs: tuple[Tensor, ...]) -> Update:
         """The agent's update: called as it is on the CPU, recorded at the first use of each phase on a GPU."""
-        agent, phase = self.agent, self.agent.phase
-        if self.device.type != "cuda" or phase is None:
-            return self._relabel_and_update
+        agent, phase = self.agent, self.agent.phase(self.updates)
+        update = functools.partial(self._relabel_and_update, phase)
+        if self.device.type != "cuda" or not agent.recordable:
+            return update
         if phase not in self._captured:
-            self._captured[phase] = CapturedUpdate(
-                self._relabel_and_update, inputs, agent.training_state, agent.set_training_state
-            )
+            self._captured[phase] = CapturedUpdate(update, inputs, agent.training_state, agent.set_training_state)
         return self._captured[phase]
 
     def _relabel_and_update(
-        self, rows: Tensor, noise: Tensor, expert_rows: Tensor | None = None
+        self, phase: int, rows: Tensor, noise: Tensor, expert_rows: Tensor | None = None
     ) -> Mapping[str, Tensor]:
         """One agent update on packed rows (R, B, width) under the current reward; pure, so that it can be recorded."""
         batch = self.layout.batch(rows)
         batch = batch.with_rewards(self.reward.relabel(batch))
         expert = None if expert_rows is None else self.layout.batch(expert_rows)
-        return {**self.agent.update(batch, noise, expert), "reward": batch.rewards.mean(-1)}
+        return {**self.agent.update(batch, noise, expert, phase), "reward": batch.rewards.mean(-1)}
 
     def _update_reward(self) -> Mapping[str, Tensor]:
         size = self.reward.batch_size

@@ -234,7 +234,7 @@ class DeterministicActor(nn.Module):
 
 
 class TwinCritic(nn.Module):
-    """Two action values Q₁, Q₂ for each run: one stacked network with an ensemble axis of two."""
+    """Two (or ``members``) action values for each run: one stacked network with an ensemble axis."""
 
     def __init__(
         self,
@@ -244,13 +244,14 @@ class TwinCritic(nn.Module):
         hidden: Sequence[int],
         *,
         layer_norm: bool = False,
+        members: int = 2,
     ) -> None:
         super().__init__()
         sizes = (observation_size + action_size, *hidden, 1)
-        self.net = StackedMLP((runs, 2), sizes, layer_norm=layer_norm)
+        self.net = StackedMLP((runs, members), sizes, layer_norm=layer_norm)
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """(R, B, O) and (R, B, A) -> (R, 2, B)."""
+        """(R, B, O) and (R, B, A) -> (R, M, B)."""
         return self.net(torch.cat((observations, actions), -1).unsqueeze(1)).squeeze(-1)
 
 

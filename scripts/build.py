@@ -173,6 +173,9 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     share, task = expert_share(config["mixture"].get("expert_share", 0.0)), setting.task
     if isinstance(reward, TaskReward) and any(value for _, value in share):
         raise InputError("reward=task needs mixture=learner: demonstrations are used without their rewards")
+    if reward.needs_log_prob and not agent.has_density:
+        needs, has_not = f"reward={config['reward']['kind']}", f"agent={config['agent']['kind']}"
+        raise InputError(f"{needs} needs the density of actions, which {has_not} does not have: choose agent=sac")
     if not task.terminates:
         notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
     else:

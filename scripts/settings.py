@@ -21,12 +21,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..imitation.agents import SAC
+from ..imitation.agents import SAC, TD3, TD3BC, IQLearn
 from ..imitation.interactive import InteractiveConfig
 from ..imitation.offline import CloningConfig
 from ..imitation.parts import Part
 from ..imitation.resets import ExpertResets, InitialResets, MixtureResets, OfflineResets, RollInResets
-from ..imitation.rewards import AirlReward, ConstantReward, GanReward, TaskReward, WassersteinReward
+from ..imitation.rewards import AirlReward, ConstantReward, GanReward, ImplicitReward, TaskReward, WassersteinReward
 from ..imitation.rounds import RoundsConfig
 from ..robots import InputError, find_task, nearest
 
@@ -57,12 +57,19 @@ AXES: Mapping[str, dict[str, Choice]] = {
         "rounds": Choice("the released code's rounds: act under a frozen reward, then update it", config=RoundsConfig),
         "cloning": Choice("regression on the demonstrations alone", config=CloningConfig),
     },
-    "agent": {"sac": Choice("soft actor-critic", SAC), "none": Choice("no agent (cloning)")},
+    "agent": {
+        "sac": Choice("soft actor-critic", SAC),
+        "td3": Choice("twin delayed deterministic policy gradient", TD3),
+        "td3_bc": Choice("TD3 with a cloning term on expert rows", TD3BC),
+        "iq_learn": Choice("soft actor-critic whose critic's loss is the inverse objective (reward=implicit)", IQLearn),
+        "none": Choice("no agent (cloning)"),
+    },
     "reward": {
         "gan": Choice("a classifier's logit: softplus, logit or log-sigmoid", GanReward),
         "airl": Choice("a classifier's shaped reward, the policy's log-probability taken off its logit", AirlReward),
         "wasserstein": Choice("moment matching: difference of means", WassersteinReward),
         "constant": Choice("1 on the expert's rows, 0 on the learner's", ConstantReward),
+        "implicit": Choice("none but what the agent's critic implies (agent=iq_learn)", ImplicitReward),
         "task": Choice("the task's true reward, to train experts", TaskReward),
         "none": Choice("no reward (cloning)"),
     },
@@ -92,7 +99,7 @@ def _register(axis: str, name: str, choice: Choice) -> None:
             if field.name not in _ELSEWHERE
         }
     if (axis, name) == ("mixture", "hybrid"):
-        node["expert_share"] = 0.25
+        node["expert_share"] = 0.5
     ConfigStore.instance().store(group=axis, name=name, node=node)
 
 
@@ -224,6 +231,7 @@ def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **mo
 # What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
 _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
+    "exploration_noise", "target_noise", "target_clip",
     "initial", "expert", "offline", "roll_in",
 )  # fmt: skip
 _AT_MOST_ONE = ("share", "shaping_discount", "discount", "target_rate", "averaging_rate")

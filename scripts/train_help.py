@@ -43,7 +43,7 @@ printed is the result as JSON.
 common options
   task=hopper               the task, see below
   learner=hype              how to learn, see below
-  data=hopper-novice        bundled demonstrations by name, or the path of a D4RL-style HDF5 file
+  data=hopper-expert        bundled demonstrations by name, or the path of a D4RL-style HDF5 file
   data.episodes=4           only the first 4 episodes       data.every=20  only every 20th row of each
   data.rows=1000            only the first 1000 rows
   runs=3 seed=0             three independent runs with seeds 0, 1, 2, trained as one
@@ -61,7 +61,7 @@ common options
 """
 
 _TAIL = """Each axis can be chosen on its own and each setting overridden:
-  reward=gan reward.form=logit mixture=hybrid mixture.expert_share=0.25 resets=initial agent=sac
+  reward=gan reward.form=logit mixture=hybrid mixture.expert_share=0.5 resets=initial agent=sac
 
 examples
   understudy train

@@ -51,6 +51,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "dac": HYBRID,
     "airl": HYBRID,
     "sqil": SQIL,
+    "iq_learn": SQIL,
     "filter": HYBRID,
     "hype_filter": HYBRID,
     "guitar": HYBRID,

@@ -304,7 +304,8 @@ def test_the_target_has_the_entropy_bonus_and_no_value_after_an_end() -> None:
         after = torch.minimum(values[:, 0], values[:, 1]) - 0.3 * log_probs
         target = torch.where(batch.terminated == 1, batch.rewards, batch.rewards + 0.9 * after)
         error = (agent.critic(batch.observations, batch.actions) - target[:, None]).square()
-        loss = agent.critic_loss(batch, batch.observations, noise[:, 1], torch.tensor([0.3]))["critic_loss"]
+        sampled = (batch.actions, batch.rewards)  # which this loss does not need
+        loss = agent.critic_loss(batch, batch.observations, sampled, noise[:, 1], torch.tensor([0.3]))["critic_loss"]
     torch.testing.assert_close(loss, 0.5 * error.mean(-1).sum(-1))
     assert batch.terminated.any()
 

@@ -1,6 +1,19 @@
 """How the policy is improved: one file per policy optimiser."""
 
 from .base import ActorCritic, Agent
+from .iq_learn import IQLearn, IQLearnConfig
 from .sac import SAC, SACConfig
+from .td3 import TD3, TD3BC, TD3BCConfig, TD3Config
 
-__all__ = ["SAC", "ActorCritic", "Agent", "SACConfig"]
+__all__ = [
+    "SAC",
+    "TD3",
+    "TD3BC",
+    "ActorCritic",
+    "Agent",
+    "IQLearn",
+    "IQLearnConfig",
+    "SACConfig",
+    "TD3BCConfig",
+    "TD3Config",
+]

@@ -18,11 +18,11 @@ from ..replay import Batch
 class Agent(Protocol):
     """A policy optimiser for R runs.
 
-    ``noise_rows`` sets of (B, A) standard normal numbers go into an update. ``wants_expert_rows`` asks for a
-    batch of expert rows besides the mixture's in every update.
+    Updates are pure functions of tensors: no files, loggers, syncs or draws.
     """
 
     normaliser: Normaliser
+    has_density: bool
 
     @property
     def noise_rows(self) -> int:
@@ -40,8 +40,12 @@ class Agent(Protocol):
         ...
 
     @property
-    def phase(self) -> int | None:
-        """Which of its kinds of update comes next, each recorded once on a GPU; none when it cannot be recorded."""
+    def recordable(self) -> bool:
+        """Whether updates can be recorded as CUDA graphs: they then change tensors in place, and nothing else."""
+        ...
+
+    def phase(self, updates: int) -> int:
+        """The kind of the update after ``updates`` earlier ones; each kind is recorded once on a GPU."""
         ...
 
     def to(self, device: torch.device | str) -> object:
@@ -52,8 +56,8 @@ class Agent(Protocol):
         """Draw the parameters and make the optimisers."""
         ...
 
-    def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None) -> Mapping[str, Tensor]:
-        """One step of everything on a batch (R, B) and noise (R, noise_rows, B, A); returns metrics (R,)."""
+    def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None, phase: int = 0) -> Mapping[str, Tensor]:
+        """One step on a batch (R, B) and noise (R, noise_rows, B, A), of the kind ``phase``; returns metrics (R,)."""
         ...
 
     def act(self, observations: Tensor, noise: Tensor) -> Tensor:
@@ -95,6 +99,7 @@ class ActorCritic(nn.Module):
     copies in the precision of the matrix products) in their ``initialise``.
     """
 
+    has_density = True  # whether log π(a|s) exists
     optimisers: dict[str, Adam | OptimisticAdam]
 
     def __init__(self, normaliser: Normaliser, action_size: int, precision: torch.dtype) -> None:
@@ -103,6 +108,15 @@ class ActorCritic(nn.Module):
         self.action_size = action_size
         self.precision = precision
         self._computing: list[StackedMLP] = []
+
+    @property
+    def recordable(self) -> bool:
+        """Unless an optimiser counts on the processor, as the optimistic one does."""
+        return all(isinstance(optimiser, Adam) for optimiser in self.optimisers.values())
+
+    def phase(self, updates: int) -> int:
+        """Every update is of the same kind."""
+        return 0
 
     def compute_with(self, *networks: StackedMLP) -> None:
         """Multiply the matrices of these networks in the agent's precision."""

@@ -27,7 +27,9 @@ from .base import ActorCritic, follow
 class SACConfig:
     """Sizes and rates of SAC.
 
-    ``target_entropy`` is −A when left out. ``layer_norm`` normalises the critics' hidden layers.
+    ``target_entropy`` is −A when left out. The entropy coefficient starts at ``initial_entropy_coefficient`` and is
+    tuned towards it, or stays where it is without ``tune_entropy``. ``critics`` is how many action values there
+    are, of which the lowest counts. ``layer_norm`` normalises the critics' hidden layers.
     ``cloning_weight`` adds that multiple of the squared error between a sampled action and the expert's to the
     actor's loss, on expert rows (BC-Reg, arXiv 2402.08848). ``averaging_rate`` evaluates and deploys a moving
     average of the actor's parameters that follows them at that rate per update (1 is the actor itself); acting
@@ -40,6 +42,8 @@ class SACConfig:
     target_rate: float = 0.005
     initial_entropy_coefficient: float = 1.0
     target_entropy: float | None = None
+    tune_entropy: bool = True
+    critics: int = 2
     layer_norm: bool = False
     optimiser: Optimiser = "adam"
     initialisation: Initialisation = "linear"
@@ -73,7 +77,8 @@ class SAC(ActorCritic):
         self.runs = runs
         self.actor = GaussianActor(runs, observation_size, action_size, config.hidden)
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
-        self.critic = TwinCritic(runs, observation_size, action_size, config.hidden, layer_norm=config.layer_norm)
+        sizes = (runs, observation_size, action_size, config.hidden)
+        self.critic = TwinCritic(*sizes, layer_norm=config.layer_norm, members=config.critics)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_entropy_coefficient = nn.Parameter(torch.full((runs,), config.initial_entropy_coefficient).log())
         self.target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy
@@ -110,12 +115,7 @@ class SAC(ActorCritic):
         """The rate of actor, critics and entropy coefficient."""
         return self.config.learning_rate
 
-    @property
-    def phase(self) -> int | None:
-        """Every update is the same; optimistic Adam counts on the processor and cannot be recorded."""
-        return 0 if self.config.optimiser == "adam" else None
-
-    def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None) -> dict[str, Tensor]:
+    def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None, phase: int = 0) -> dict[str, Tensor]:
         """One step of entropy coefficient, critics, actor and targets.
 
         ``noise`` is (R, noise_rows, B, A) standard normal; ``expert`` the rows for the cloning term. Returns
@@ -125,10 +125,12 @@ class SAC(ActorCritic):
         actions, log_probs = self.actor.sample(observations, noise[:, 0])
         coefficient = self.log_entropy_coefficient.detach().exp()
         metrics = {"entropy_coefficient": coefficient, "entropy": -log_probs.detach().mean(-1)}
-        excess = (log_probs.detach() + self.target_entropy).mean(-1)
-        self.entropy_optimiser.apply([-excess])  # the gradient of −log α · excess
+        if self.config.tune_entropy:
+            excess = (log_probs.detach() + self.target_entropy).mean(-1)
+            self.entropy_optimiser.apply([-excess])  # the gradient of −log α · excess
 
-        critic_losses = self.critic_loss(batch, observations, noise[:, 1], coefficient)
+        sampled = (actions.detach(), log_probs.detach())
+        critic_losses = self.critic_loss(batch, observations, sampled, noise[:, 1], coefficient)
         self.critic_optimiser.step(critic_losses["critic_loss"].sum())
 
         actor_losses = self.actor_loss(observations, actions, log_probs, coefficient)
@@ -143,17 +145,32 @@ class SAC(ActorCritic):
         metrics |= critic_losses | actor_losses
         return {name: value.detach() for name, value in metrics.items()}
 
-    def critic_loss(self, batch: Batch, observations: Tensor, noise: Tensor, coefficient: Tensor) -> dict[str, Tensor]:
-        """½ Σ_j (Q_j(s, a) − y)² averaged over the batch, y = r + γ (1 − terminated)(min_j Q̄_j − α log π); (R,)."""
-        with torch.no_grad():
-            next_observations = self.normaliser(batch.next_observations)
-            next_actions, next_log_probs = self.actor.sample(next_observations, noise)
-            next_values = self.target_critic(next_observations, next_actions).amin(1)
-            next_values = next_values - coefficient[:, None] * next_log_probs
-            target = batch.rewards + self.config.discount * (1 - batch.terminated) * next_values
+    def critic_loss(
+        self,
+        batch: Batch,
+        observations: Tensor,
+        sampled: tuple[Tensor, Tensor],
+        noise: Tensor,
+        coefficient: Tensor,
+    ) -> dict[str, Tensor]:
+        """½ Σ_j (Q_j(s, a) − y)² averaged over the batch, y = r + γ (1 − terminated) V̄(s'); (R,).
+
+        ``observations`` are the batch's, normalised; ``sampled`` the policy's actions there and their log π, for
+        objectives that need V(s); ``noise`` (R, B, A) draws the actions at the next states.
+        """
+        target = batch.rewards + self.discounted_next_values(batch, noise, coefficient)
         values = self.critic(observations, batch.actions)
         loss = 0.5 * (values - target[:, None]).square().mean(-1).sum(-1)
         return {"critic_loss": loss, "value": values.detach().mean((1, 2))}
+
+    @torch.no_grad()
+    def discounted_next_values(self, batch: Batch, noise: Tensor, coefficient: Tensor) -> Tensor:
+        """γ (1 − terminated) V̄(s') (R, B) with V̄ = min_j Q̄_j(s', a') − α log π(a'|s'), a' from the policy."""
+        next_observations = self.normaliser(batch.next_observations)
+        next_actions, next_log_probs = self.actor.sample(next_observations, noise)
+        next_values = self.target_critic(next_observations, next_actions).amin(1)
+        next_values = next_values - coefficient[:, None] * next_log_probs
+        return self.config.discount * (1 - batch.terminated) * next_values
 
     def actor_loss(
         self, observations: Tensor, actions: Tensor, log_probs: Tensor, coefficient: Tensor

@@ -1,7 +1,7 @@
 """What is good? One file per reward."""
 
 from .airl import AirlConfig, AirlReward
-from .base import ConstantReward, FixedReward, LogProb, Reward, TaskReward, gradient_penalty, slopes
+from .base import ConstantReward, FixedReward, ImplicitReward, LogProb, Reward, TaskReward, gradient_penalty, slopes
 from .discriminator import DiscriminatorConfig, DiscriminatorReward
 from .gan import GanConfig, GanReward
 from .wasserstein import WassersteinReward
@@ -15,6 +15,7 @@ __all__ = [
     "FixedReward",
     "GanConfig",
     "GanReward",
+    "ImplicitReward",
     "LogProb",
     "Reward",
     "TaskReward",

@@ -37,6 +37,7 @@ class AirlReward(DiscriminatorReward):
     """
 
     Config: ClassVar[type[Any] | None] = AirlConfig
+    needs_log_prob = True
     config: AirlConfig
 
     def __init__(
@@ -87,8 +88,7 @@ class AirlReward(DiscriminatorReward):
 
     def offsets(self, batch: Batch, log_prob: LogProb | None) -> Tensor:
         """log π(a|s) of the current policy (R, 1, B)."""
-        if log_prob is None:
-            raise InputError("reward=airl needs an agent whose actions have a density: choose agent=sac")
+        assert log_prob is not None
         return log_prob(batch).unsqueeze(1)
 
     def form(self, scores: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ class Reward(Protocol):
     """
 
     learned: bool
+    needs_log_prob: bool
     update_every: int
     batch_size: int
 
@@ -68,6 +69,7 @@ class FixedReward:
 
     Config: ClassVar[type[Any] | None] = None
     learned = False
+    needs_log_prob = False
     update_every = 0
     batch_size = 0
     early_ends = "worth 0"
@@ -111,6 +113,16 @@ class TaskReward(FixedReward):
     def relabel(self, batch: Batch) -> Tensor:
         """The stored rewards (R, B)."""
         return batch.rewards
+
+
+class ImplicitReward(FixedReward):
+    """None: the agent's critic implies the reward (IQ-Learn)."""
+
+    early_ends = "worth 0 in the critic's implied reward"
+
+    def relabel(self, batch: Batch) -> Tensor:
+        """Zeros (R, B)."""
+        return torch.zeros_like(batch.rewards)
 
 
 class ConstantReward(FixedReward):

@@ -73,6 +73,7 @@ class DiscriminatorReward(nn.Module):
 
     Config: ClassVar[type[Any] | None] = DiscriminatorConfig
     learned = True
+    needs_log_prob = False
     absorbing: Tensor
 
     def __init__(
@@ -198,10 +199,9 @@ class DiscriminatorReward(nn.Module):
         loss = expert_losses.mean(-1) + learner_losses.mean(-1)
         penalty, slope = self._penalty(inputs[:, :size], inputs[:, size:], generators)
         self.optimiser.step((loss + self.config.penalty_weight * penalty).sum())
-        with torch.no_grad():
-            combined = self.combined(scores)
-            self.absorbing.copy_(self.absorbing_score(combined, *ended))
-            health = self._health(self.combined(logits), self.form(combined), size)
+        combined = self.combined(scores.detach())
+        self.absorbing.copy_(self.absorbing_score(combined, *ended))
+        health = self._health(self.combined(logits.detach()), self.form(combined), size)
         return {
             "discriminator_loss": loss.detach().mean(1),
             "gradient_penalty": penalty.detach().mean(1),

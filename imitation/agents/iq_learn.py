@@ -1,0 +1,100 @@
+"""IQ-Learn: the reward is implicit in the critic, whose loss is the inverse objective itself.
+
+Garg et al. 2021, arXiv 2106.12142; reference/algorithms.md 3.13.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal, Self
+
+from torch import Tensor
+
+from ...robots import InputError
+from ..parts import Setting
+from ..replay import Batch
+from .sac import SAC, SACConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class IQLearnConfig(SACConfig):
+    """SAC's sizes with one critic (the lower of two would change what an inverse objective finds) and a fixed
+    entropy coefficient, to which this learner is most sensitive.
+
+    ``value_term`` is the part of the objective that holds values down: ``value`` E[V(s) − γ V̄(s')] over the
+    expert's and the learner's rows, ``value_expert`` the same over the expert's alone (offline), ``v0``
+    (1 − γ) E[V(s)] over the expert's rows, as the released code has it, although the name says initial states.
+    ``regularisation`` is α of the χ² term (Q − γ V̄)² / 4α, which is over ``regularised`` rows: those of both, or
+    the expert's alone (offline).
+    """
+
+    critics: int = 1
+    tune_entropy: bool = False
+    initial_entropy_coefficient: float = 0.01
+    value_term: Literal["value", "value_expert", "v0"] = "value"
+    regularisation: float = 0.5
+    regularised: Literal["both", "expert"] = "both"
+
+
+class IQLearn(SAC):
+    """R IQ-Learn agents: soft actor-critic, but for the critic's loss.
+
+    With r_Q(s, a) = Q(s, a) − γ (1 − terminated) V̄(s') and the χ² divergence the critic minimises
+    −E_expert[r_Q] + value term + E[r_Q²] / 4α. V(s) carries the critic's gradient and the target V̄(s') none.
+    """
+
+    Config: ClassVar[type[Any] | None] = IQLearnConfig
+    config: IQLearnConfig
+
+    @classmethod
+    def create(cls, config: SACConfig, setting: Setting) -> Self:
+        """For a setting. Errors: :class:`InputError` without demonstrations."""
+        if setting.demonstrations is None:
+            raise InputError("agent=iq_learn needs demonstrations: give data=<bundled name or file>")
+        if config.cloning_weight:
+            raise InputError("agent.cloning_weight: iq_learn has no cloning term; leave it at 0")
+        return super().create(config, setting)
+
+    @property
+    def noise_rows(self) -> int:
+        """Actions at the states and at the next states, of both sides' rows."""
+        return 4
+
+    @property
+    def wants_expert_rows(self) -> bool:
+        """The other side of the objective."""
+        return True
+
+    def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None, phase: int = 0) -> dict[str, Tensor]:
+        """One step of critic, actor and target on learner rows and as many expert rows; metrics (R,)."""
+        assert expert is not None
+        return super().update(expert.joined(batch), noise.unflatten(1, (2, 2)).flatten(2, 3))
+
+    def critic_loss(
+        self,
+        batch: Batch,
+        observations: Tensor,
+        sampled: tuple[Tensor, Tensor],
+        noise: Tensor,
+        coefficient: Tensor,
+    ) -> dict[str, Tensor]:
+        """The inverse objective (R,); ``batch`` has the expert's rows first, as many as the learner's."""
+        size = batch.expert.shape[1] // 2
+        following = self.discounted_next_values(batch, noise, coefficient)
+        actions, log_probs = sampled
+        rewards = self.critic(observations, batch.actions).amin(1) - following
+        values = self.critic(observations, actions).amin(1) - coefficient[:, None] * log_probs
+        if self.config.value_term == "v0":
+            term = (1 - self.config.discount) * values[:, :size].mean(-1)
+        else:
+            gaps = values - following
+            term = (gaps if self.config.value_term == "value" else gaps[:, :size]).mean(-1)
+        held = rewards if self.config.regularised == "both" else rewards[:, :size]
+        loss = -rewards[:, :size].mean(-1) + term + held.square().mean(-1) / (4 * self.config.regularisation)
+        found = rewards.detach()
+        return {
+            "critic_loss": loss,
+            "value": values.detach().mean(-1),
+            "reward_expert": found[:, :size].mean(-1),
+            "reward_learner": found[:, size:].mean(-1),
+        }
