@@ -31,6 +31,8 @@ class InteractiveConfig:
     Every ``update_every`` environment steps the agent makes ``update_every × updates_per_step`` updates. The
     first ``random_steps`` actions are uniform, and updates start after them. ``expert_share`` is the share of
     expert rows in each batch as (batch number, share) points, linear in between. ``buffer_size`` rows are kept.
+    ``deployed_share`` of each run's episodes are acted by the policy that would be deployed, without noise: where
+    that one fails, by falling or by standing still, is otherwise never seen by the reward and the critics.
     Without ``bootstrap_timeouts`` an episode cut by time is stored as if the task had ended it, as some
     released code does.
     """
@@ -42,6 +44,7 @@ class InteractiveConfig:
     batch_size: int = 256
     expert_share: tuple[tuple[int, float], ...] = ((0, 0.0),)
     buffer_size: int = 1_000_000
+    deployed_share: float = 0.0
     bootstrap_timeouts: bool = True
 
 
@@ -88,6 +91,7 @@ class InteractiveTraining:
         self.generators = Generators(seeds, self.device)
         self.steps = 0
         self.updates = 0
+        self._episodes = np.zeros(len(seeds), np.int64)  # finished by each run
         self._owed = 0.0
         self._captured: dict[int, CapturedUpdate] = {}
         agent.to(self.device)
@@ -137,7 +141,7 @@ class InteractiveTraining:
                 actions = random[:, index]
             else:
                 seen = torch.from_numpy(observations).to(self.device)
-                actions = self.agent.act(seen, noise[:, index])
+                actions = self._actions(seen, noise[:, index])
             chosen = actions.cpu().numpy()
             result = self.tasks.step(chosen, "policy")
             final = result.terminated if self.config.bootstrap_timeouts else result.ended
@@ -149,10 +153,21 @@ class InteractiveTraining:
             self._ended.add(self.tasks.elapsed, result.terminated)
             observations = result.next_observations
             if result.ended.any():
+                self._episodes += result.ended
                 fresh = self.resets.reset(self.tasks, result.ended)
                 observations = np.where(result.ended[:, None], fresh, observations)
             self.steps += 1
         self._observations = observations
+
+    def _actions(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Exploring actions (R, A), or the deployed policy's in the runs whose present episode is its."""
+        actions, share = self.agent.act(observations, noise), self.config.deployed_share
+        # Evenly spread over the episodes of a run by their number, so that no draw is needed.
+        deployed = np.floor((self._episodes + 1) * share) > np.floor(self._episodes * share)
+        if not deployed.any():
+            return actions
+        mask = torch.from_numpy(deployed).to(self.device)
+        return torch.where(mask[:, None], self.agent.best_actions(observations), actions)
 
     def update(self, count: int) -> Mapping[str, Tensor]:
         """Make ``count`` updates of the agent, and of the reward when it is due; returns the last metrics (R,)."""
@@ -227,6 +242,7 @@ class InteractiveTraining:
         tensors |= {f"buffer.{k}": v for k, v in self.buffer.state().items()}
         if self.visits is not None:
             tensors |= {f"visits.{k}": v for k, v in self.visits.state().items()}
+        tensors["episodes"] = torch.from_numpy(self._episodes)
         tensors["lost"] = torch.from_numpy(self._ended.lost)
         tensors["observations"] = torch.from_numpy(self.begin())
         resets = self.resets.state()
@@ -250,6 +266,7 @@ class InteractiveTraining:
         self.buffer.set_state(state.part("buffer"))
         if self.visits is not None:
             self.visits.set_state(state.part("visits"))
+        self._episodes[:] = tensors["episodes"].numpy()
         self._ended.lost[:] = tensors["lost"].numpy()
         self._observations = tensors["observations"].numpy()
         self.resets.set_state(State(state.part("resets"), state.values["resets"]))

@@ -231,10 +231,10 @@ def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **mo
 # What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
 _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
-    "exploration_noise", "target_noise", "target_clip",
+    "exploration_noise", "target_noise", "target_clip", "averaging", "deployed_share",
     "initial", "expert", "offline", "roll_in",
 )  # fmt: skip
-_AT_MOST_ONE = ("share", "shaping_discount", "discount", "target_rate", "averaging_rate")
+_AT_MOST_ONE = ("share", "deployed_share", "shaping_discount", "discount", "target_rate")
 
 
 def _check_range(name: str, value: Any, option: str) -> None:

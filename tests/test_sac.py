@@ -253,7 +253,7 @@ def test_run_k_of_a_stack_equals_the_single_run(reward_kind: str) -> None:
         whole, one = stack.training_state(), single.training_state()
         assert whole.keys() == one.keys()
         for name, value in one.items():
-            if "step" in name or "normaliser" in name:
+            if "step" in name or "normaliser" in name or "updates" in name:
                 torch.testing.assert_close(whole[name], value)
             else:
                 torch.testing.assert_close(whole[name][2:3], value, rtol=1e-3, atol=1e-4)
@@ -349,19 +349,23 @@ def test_acting_samples_and_the_best_actions_are_modes() -> None:
     torch.testing.assert_close(one, (mean + log_std.exp() * noise).tanh()[:, 0])
 
 
-@pytest.mark.parametrize("rate", [1.0, 0.1])
-def test_the_deployed_actor_is_a_moving_average(rate: float) -> None:
-    agent = SAC(SACConfig(hidden=HIDDEN, averaging_rate=rate), RUNS, O, A, Normaliser.identity(O))
+@pytest.mark.parametrize("power", [None, 0.0, 3.0])
+def test_the_deployed_actor_is_an_average(power: float | None) -> None:
+    """The actor after update t weighs t (t + 1) … (t + power − 1); without a power the last one has all the weight."""
+    agent = SAC(SACConfig(hidden=HIDDEN, averaging=power), RUNS, O, A, Normaliser.identity(O))
     agent.initialise(Generators([0, 1]))
-    expected = [parameter.detach().clone() for parameter in agent.actor.net.master()]
+    actors: list[list[Tensor]] = []
     for step in range(5):
         agent.update(random_batch(step), random_noise(step))
-        expected = [(1 - rate) * e + rate * p.detach() for e, p in zip(expected, agent.actor.net.master(), strict=True)]
+        actors.append([parameter.detach().clone() for parameter in agent.actor.net.master()])
+    weights = {None: [0, 0, 0, 0, 1], 0.0: [1] * 5, 3.0: [t * (t + 1) * (t + 2) for t in range(1, 6)]}[power]
+    shares = torch.tensor(weights) / sum(weights)
+    expected = [torch.tensordot(shares, torch.stack(column), 1) for column in zip(*actors, strict=True)]
     for average, value in zip(agent.average_actor.net.master(), expected, strict=True):
         torch.testing.assert_close(average.detach(), value, rtol=1e-5, atol=1e-7)
     observations = random_batch(9).observations
     moved = (agent.best_actions(observations) - agent.actor(observations)[0].tanh()).abs().max()
-    assert (moved > 1e-4) == (rate < 1)
+    assert (moved > 1e-6) == (power is not None)
 
 
 def test_cloning_pulls_the_actor_to_the_expert() -> None:

@@ -151,6 +151,33 @@ class ActorCritic(nn.Module):
             network.refresh()
 
 
+class Average(nn.Module):
+    """How a network of averaged parameters follows an actor: polynomial-decay averaging (Shamir and Zhang 2013,
+    arXiv 1212.1824), in which the actor after update t has a weight that grows as t^power.
+
+    The average forgets the beginning, lags by 1 / (power + 2) of the training so far, and grows steadier as the
+    training goes on, without a time scale to choose. Without a power it is the actor itself.
+    """
+
+    updates: Tensor
+
+    def __init__(self, power: float | None) -> None:
+        super().__init__()
+        self._power = power
+        self.register_buffer("updates", torch.zeros(()))  # a tensor, so that it counts inside a CUDA graph
+
+    @torch.no_grad()
+    def follow(self, average: StackedMLP, actor: StackedMLP) -> None:
+        """After one more update of the actor."""
+        self.updates += 1
+        rate = torch.ones_like(self.updates)
+        if self._power is not None:
+            rate = (self._power + 1) / (self.updates + self._power)
+        for mine, theirs in zip(average.master(), actor.master(), strict=True):
+            mine.lerp_(theirs, rate)
+        average.refresh()
+
+
 def follow(follower: StackedMLP, leader: StackedMLP, rate: float) -> None:
     """Move the follower's parameters towards the leader's: p ← p + rate · (p_leader − p)."""
     with torch.no_grad():

@@ -20,7 +20,7 @@ from ..parts import Setting
 from ..policy import Head
 from ..randomness import Generators
 from ..replay import Batch
-from .base import ActorCritic, follow
+from .base import ActorCritic, Average, follow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,8 @@ class SACConfig:
     tuned towards it, or stays where it is without ``tune_entropy``. ``critics`` is how many action values there
     are, of which the lowest counts. ``layer_norm`` normalises the critics' hidden layers.
     ``cloning_weight`` adds that multiple of the squared error between a sampled action and the expert's to the
-    actor's loss, on expert rows (BC-Reg, arXiv 2402.08848). ``averaging_rate`` evaluates and deploys a moving
-    average of the actor's parameters that follows them at that rate per update (1 is the actor itself); acting
-    to collect data is always the actor's.
+    actor's loss, on expert rows (BC-Reg, arXiv 2402.08848). With ``averaging`` the policy that is evaluated
+    and deployed has an average of the actor's parameters (:class:`~understudy.imitation.agents.base.Average`).
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -48,7 +47,7 @@ class SACConfig:
     optimiser: Optimiser = "adam"
     initialisation: Initialisation = "linear"
     cloning_weight: float = 0.0
-    averaging_rate: float = 1.0
+    averaging: float | None = None
 
 
 class SAC(ActorCritic):
@@ -77,6 +76,7 @@ class SAC(ActorCritic):
         self.runs = runs
         self.actor = GaussianActor(runs, observation_size, action_size, config.hidden)
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
+        self.average = Average(config.averaging)
         sizes = (runs, observation_size, action_size, config.hidden)
         self.critic = TwinCritic(*sizes, layer_norm=config.layer_norm, members=config.critics)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
@@ -188,7 +188,7 @@ class SAC(ActorCritic):
     def _follow(self) -> None:
         """Move the target critics and the average actor towards what they follow."""
         follow(self.target_critic.net, self.critic.net, self.config.target_rate)
-        follow(self.average_actor.net, self.actor.net, self.config.averaging_rate)
+        self.average.follow(self.average_actor.net, self.actor.net)
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Tensor) -> Tensor:

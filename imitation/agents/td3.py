@@ -19,7 +19,7 @@ from ..parts import Setting
 from ..policy import Head
 from ..randomness import Generators
 from ..replay import Batch
-from .base import ActorCritic, follow
+from .base import ActorCritic, Average, follow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TD3Config:
     actions that collect data. With a ``cloning_weight`` the actor minimises
     −λ Q₁(s, π(s)) + weight · (π(s_E) − a_E)² with λ = ``value_scale`` / mean|Q₁|, on expert rows (the released
     hybrid-IRL code takes the whole batch for this term, the learner's own old actions too; reference/algorithms.md
-    2.5). ``averaging_rate`` is as in :class:`~understudy.imitation.agents.SACConfig`.
+    2.5). ``averaging`` is as in :class:`~understudy.imitation.agents.SACConfig`.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -47,7 +47,7 @@ class TD3Config:
     initialisation: Initialisation = "linear"
     cloning_weight: float = 0.0
     value_scale: float = 2.5
-    averaging_rate: float = 1.0
+    averaging: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +85,7 @@ class TD3(ActorCritic):
         self.actor = DeterministicActor(*sizes)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
+        self.average = Average(config.averaging)
         self.critic = TwinCritic(*sizes, layer_norm=config.layer_norm)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
 
@@ -92,8 +93,9 @@ class TD3(ActorCritic):
         """Draw the parameters and make the optimisers; call once, after moving to the device."""
         self.actor.net.initialise(generators, self.config.initialisation)
         self.critic.net.initialise(generators, self.config.initialisation)
-        for follower, leader in self._followers():
-            follower.load_state_dict(leader.state_dict())
+        self.target_actor.load_state_dict(self.actor.state_dict())
+        self.average_actor.load_state_dict(self.actor.state_dict())
+        self.target_critic.load_state_dict(self.critic.state_dict())
         self.compute_with(self.actor.net, self.target_actor.net, self.critic.net, self.target_critic.net)
         make = {"adam": Adam, "oadam": OptimisticAdam}[self.config.optimiser]
         self.actor_optimiser = make([self.actor.net], self.config.learning_rate)
@@ -127,9 +129,9 @@ class TD3(ActorCritic):
         if phase == 1:
             losses = self.actor_loss(observations, expert)
             self.actor_optimiser.step(losses["actor_loss"].sum())
-            for follower, leader in self._followers():
-                rate = self.config.averaging_rate if follower is self.average_actor.net else self.config.target_rate
-                follow(follower, leader, rate)
+            follow(self.target_actor.net, self.actor.net, self.config.target_rate)
+            follow(self.target_critic.net, self.critic.net, self.config.target_rate)
+            self.average.follow(self.average_actor.net, self.actor.net)
             metrics |= losses
         return {name: value.detach() for name, value in metrics.items()}
 
@@ -155,13 +157,6 @@ class TD3(ActorCritic):
         scale = self.config.value_scale / values.detach().abs().mean(-1).clamp(min=1e-6)
         error = (self.actor(self.normaliser(expert.observations)) - expert.actions).square().mean((1, 2))
         return {"actor_loss": self.config.cloning_weight * error - scale * values.mean(-1), "cloning_error": error}
-
-    def _followers(self) -> list[tuple[StackedMLP, StackedMLP]]:
-        return [
-            (self.target_actor.net, self.actor.net),
-            (self.average_actor.net, self.actor.net),
-            (self.target_critic.net, self.critic.net),
-        ]
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Tensor) -> Tensor:
