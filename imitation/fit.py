@@ -16,6 +16,7 @@ from ..robots import PURPOSES, InputError
 from .checkpoint import save_checkpoint
 from .evaluation import Evaluation, evaluate
 from .files import write_json
+from .health import DiscriminatorHealth
 from .run_log import RunLog
 from .training import State, Training
 
@@ -106,6 +107,7 @@ class Run:
         """
         training, config = self.training, self.config
         log = RunLog(self.directory, resume_at=self._resumed_at)
+        health = DiscriminatorHealth(len(training.seeds))
         started = time.monotonic() - self.progress.seconds
         try:
             while training.steps < training.total and self.progress.stopped is None:
@@ -122,6 +124,8 @@ class Run:
                     if _passed(before, step, config.log_every):
                         logged = values
                         log.metrics(step, logged)
+                        for warning in health.check(logged):
+                            logger.warning("step %d: %s", step, warning)
                 if _passed(before, step, config.evaluate_every) or step >= training.total:
                     self._evaluate(log)
                 self.progress.seconds = time.monotonic() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -232,7 +233,7 @@ def test_a_share_of_episodes_is_acted_by_the_policy_to_deploy(
     for run in range(2):
         batch = training.layout.batch(training.buffer.rows[run])
         ends = [0, *(torch.nonzero(batch.terminated)[:, 0] + 1).tolist()]
-        episodes = [(batch.actions[a:b] == 0.25).all(1) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        episodes = [(batch.actions[a:b] == 0.25).all(1) for a, b in itertools.pairwise(ends)]
         assert len(episodes) >= 8
         deployed = [bool(episode.all()) for episode in episodes]
         assert all(whole or not episode.any() for whole, episode in zip(deployed, episodes, strict=True))

@@ -1,0 +1,53 @@
+"""A discriminator that teaches nothing is said to, once, and one that does is left alone."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Make
+
+from understudy.imitation.health import PATIENCE, DiscriminatorHealth
+
+
+def row(entropy: float, accuracy: float, runs: int = 2) -> dict[str, list[float]]:
+    return {
+        "discriminator_entropy": [0.4] * (runs - 1) + [entropy],
+        "accuracy_expert": [0.8] * (runs - 1) + [accuracy],
+        "accuracy_learner": [0.8] * (runs - 1) + [accuracy],
+    }
+
+
+@pytest.mark.parametrize(
+    ("entropy", "accuracy", "word"), [(0.001, 1.0, "certain"), (0.69, 0.5, "cannot tell"), (0.3, 0.95, "")]
+)
+def test_saturation_and_collapse_are_said_once(entropy: float, accuracy: float, word: str) -> None:
+    health = DiscriminatorHealth(2)
+    said = [health.check(row(entropy, accuracy)) for _ in range(4 * PATIENCE)]
+    warnings = [sentence for step in said for sentence in step]
+    assert len(warnings) == (1 if word else 0)
+    if word:
+        assert not any(said[: PATIENCE - 1])
+        assert word in warnings[0]
+        assert "run 1 " in warnings[0]
+        assert "try" in warnings[0]
+
+
+def test_a_bad_moment_is_no_diagnosis() -> None:
+    health = DiscriminatorHealth(2)
+    for _ in range(5):
+        assert not any(health.check(row(0.001, 1.0)) for _ in range(PATIENCE - 1))
+        assert not health.check(row(0.4, 0.8))
+
+
+def test_learners_without_a_discriminator_have_no_opinion() -> None:
+    assert DiscriminatorHealth(1).check({"critic_loss": [1.0]}) == []
+
+
+@pytest.mark.parametrize("learner", ["hype", "mm", "airl"])
+def test_learned_rewards_log_what_the_watch_needs(make: Make, learner: str) -> None:
+    training = make(learner)
+    metrics: dict[str, list[float]] = {}
+    while training.steps < 200:
+        metrics = {name: value.tolist() for name, value in training.advance().items()}
+    assert {"discriminator_slope", "reward_low", "reward_high"} <= metrics.keys()
+    assert DiscriminatorHealth(2).check(metrics) == []
+    training.close()
