@@ -344,3 +344,75 @@ def test_the_tasks_reward_is_the_stored_one() -> None:
     batch = rows(0.0, 0).with_rewards(torch.arange(128.0).view(2, 64))
     assert torch.equal(TaskReward().relabel(batch), batch.rewards)
     assert not TaskReward().learned
+
+
+def test_airls_shaping_changes_values_by_the_potential_and_no_preference() -> None:
+    """On a random tabular task with ends, the optimal values under f are those under g less h(s)."""
+    states, actions, discount = 6, 3, 0.9
+    random = np.random.default_rng(0)
+    transitions = random.dirichlet(np.ones(states + 1), (states, actions))  # the last is an early end
+    config = AirlConfig(hidden=(32,), shaping_discount=discount, absorbing=False)
+    reward = AirlReward(config, 1, states, actions, Normaliser.identity(states))
+    reward.initialise(Generators([3]))
+    with torch.no_grad():
+        for network in reward.networks():
+            network.net.biases[-1].add_(0.7)  # a potential of mean 0 would hide a sign
+    one_hot, shape = torch.eye(states), (states, actions, states + 1)
+    here = one_hot[:, None, None].expand(*shape, states).reshape(1, -1, states)
+    there = torch.cat((one_hot, one_hot[:1]))[None, None].expand(*shape, states).reshape(1, -1, states)
+    acted = torch.eye(actions)[None, :, None].expand(*shape, actions).reshape(1, -1, actions)
+    ends = torch.zeros(shape)
+    ends[..., -1] = 1
+    nothing = torch.zeros(1, here.shape[1])
+    batch = Batch(here, acted, there, nothing, ends.view(1, -1), nothing)
+    shaped = reward.relabel(batch).view(shape).double().numpy()
+    plain = reward.unshaped(batch).view(shape)[..., 0].double().numpy()
+    potential = reward.potential(one_hot[None])[0, 0].detach().double().numpy()
+    living = transitions[..., :states]
+    under_f = optimal_values((shaped * transitions).sum(-1), living, discount)
+    under_g = optimal_values(plain, living, discount)
+    np.testing.assert_allclose(under_f, under_g - potential[:, None], atol=1e-5)
+    assert np.array_equal(under_f.argmax(1), under_g.argmax(1))
+    assert np.ptp(potential) > 0.05
+
+
+@pytest.mark.parametrize("inputs", ["state", "state-action", "state-next-state", "all"])
+def test_a_reward_depends_on_what_it_sees_alone(inputs: str) -> None:
+    reward, batch = make("softplus", inputs=inputs), rows(0.0, 0)
+    before = reward.relabel(batch)
+    for column, word in (("actions", "action"), ("next_observations", "next")):
+        changed = reward.relabel(dataclasses.replace(batch, **{column: getattr(batch, column) + 0.5}))
+        sees = inputs == "all" or word in inputs
+        assert torch.equal(changed, before) != sees
+
+
+@pytest.mark.parametrize("combine", ["mean", "min", "max"])
+def test_members_are_trained_apart_and_combined(combine: str) -> None:
+    reward = make("logit", members=3, combine=combine, absorbing=False)
+    generators = Generators([0, 1])
+    for step in range(20):
+        reward.update(rows(0.6, step), rows(-0.6, 1000 + step), shares(0.1, 0.1), generators)
+    batch = rows(0.0, 0)
+    scores = reward.net(reward.inputs(batch))
+    assert scores.shape == (2, 3, 64)
+    assert (scores[:, 0] - scores[:, 1]).abs().max() > 0.01
+    expected = {"mean": scores.mean(1), "min": scores.amin(1), "max": scores.amax(1)}[combine]
+    torch.testing.assert_close(reward.relabel(batch), expected.detach())
+
+
+def test_airl_recomputes_the_log_probability_of_both_sides() -> None:
+    """Another policy makes other logits of the same rows, so another step."""
+    after: list[Tensor] = []
+    for shift in (0.0, 0.0, 2.0):
+        reward = make("airl", learning_rate=1e-2)
+        asked: list[Batch] = []
+
+        def log_prob(batch: Batch, shift: float = shift, asked: list[Batch] = asked) -> Tensor:
+            asked.append(batch)
+            return standard_log_prob(batch) + shift
+
+        reward.update(rows(0.6, 1), rows(-0.6, 2), shares(0.1, 0.1), Generators([0, 1]), log_prob)
+        assert asked[0].actions.shape[1] == 128  # expert and learner
+        after.append(reward.relabel(rows(0.0, 3)))
+    assert torch.equal(after[0], after[1])
+    assert not torch.allclose(after[0], after[2], atol=1e-3)
