@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from ..datasets import Demonstrations, bundled, load
+from ..imitation.agents import Agent
 from ..imitation.fit import FitConfig, References
 from ..imitation.interactive import InteractiveConfig, InteractiveTraining
 from ..imitation.networks import Normaliser
 from ..imitation.offline import BehaviourCloning, CloningConfig
 from ..imitation.parts import Setting
-from ..imitation.rewards import TaskReward
+from ..imitation.rewards import ConstantReward, ImplicitReward, Reward, TaskReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
 from ..robots import InputError, Spaces, Task, find_task
@@ -171,11 +172,7 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
     agent, reward, resets = (_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
     share, task = expert_share(config["mixture"].get("expert_share", 0.0)), setting.task
-    if isinstance(reward, TaskReward) and any(value for _, value in share):
-        raise InputError("reward=task needs mixture=learner: demonstrations are used without their rewards")
-    if reward.needs_log_prob and not agent.has_density:
-        needs, has_not = f"reward={config['reward']['kind']}", f"agent={config['agent']['kind']}"
-        raise InputError(f"{needs} needs the density of actions, which {has_not} does not have: choose agent=sac")
+    _check_fit(config, agent, reward, hybrid=any(value for _, value in share))
     if not task.terminates:
         notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
     else:
@@ -186,6 +183,22 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         check_rounds(reward)
         return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)
     return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts)
+
+
+def _check_fit(config: Values, agent: Agent, reward: Reward, *, hybrid: bool) -> None:
+    """Refuse choices on the axes that cannot work together. Errors: :class:`InputError` with the reason."""
+    chosen = {axis: f"{axis}={config[axis]['kind']}" for axis in ("agent", "reward")}
+    if isinstance(reward, TaskReward) and hybrid:
+        raise InputError("reward=task needs mixture=learner: demonstrations are used without their rewards")
+    if isinstance(reward, ConstantReward) and not hybrid:
+        raise InputError("reward=constant needs mixture=hybrid: without expert rows every reward would be 0")
+    if reward.needs_log_prob and not agent.has_density:
+        has_not = f"{chosen['agent']} does not have"
+        raise InputError(f"{chosen['reward']} needs the density of actions, which {has_not}: choose agent=sac")
+    if agent.implies_reward != isinstance(reward, ImplicitReward):
+        if agent.implies_reward:
+            raise InputError(f"{chosen['agent']} has its reward in its critic: choose reward=implicit")
+        raise InputError(f"reward=implicit is the critic's own, which {chosen['agent']} does not have: choose iq_learn")
 
 
 def _part(axis: str, config: Values, setting: Setting) -> Any:

@@ -199,3 +199,17 @@ def test_agents_are_an_axis(make: Make, learner: str, agent: str) -> None:
 
 def test_the_environment_of_these_tests_is_never_stepped() -> None:
     assert isinstance(Spaces(), gymnasium.Env)
+
+
+@pytest.mark.parametrize(
+    ("learner", "option", "message"),
+    [
+        ("hype", "agent=iq_learn", "reward=implicit"),
+        ("sqil", "reward=implicit", "agent=sac does not have"),
+        ("sqil", "mixture=learner", "every reward would be 0"),
+        ("sqil", "reward=task", "mixture=learner"),
+    ],
+)
+def test_choices_that_cannot_work_together_are_refused(make: Make, learner: str, option: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make(learner, option)

@@ -23,6 +23,7 @@ class Agent(Protocol):
 
     normaliser: Normaliser
     has_density: bool
+    implies_reward: bool
 
     @property
     def noise_rows(self) -> int:
@@ -100,6 +101,7 @@ class ActorCritic(nn.Module):
     """
 
     has_density = True  # whether log π(a|s) exists
+    implies_reward = False  # whether the critic's loss takes the place of a reward
     optimisers: dict[str, Adam | OptimisticAdam]
 
     def __init__(self, normaliser: Normaliser, action_size: int, precision: torch.dtype) -> None:

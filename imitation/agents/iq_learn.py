@@ -44,6 +44,7 @@ class IQLearn(SAC):
     """
 
     Config: ClassVar[type[Any] | None] = IQLearnConfig
+    implies_reward = True
     config: IQLearnConfig
 
     @classmethod
