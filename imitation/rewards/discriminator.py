@@ -42,7 +42,7 @@ class DiscriminatorConfig:
     combine: Combine = "mean"
     learning_rate: float = 3e-4
     weight_decay: float = 0.0
-    batch_size: int = 256
+    batch_size: int = 128
     update_every: int = 10
     penalty_weight: float = 10.0
     penalty_target: float = 1.0
