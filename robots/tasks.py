@@ -102,8 +102,8 @@ class Spaces:
 _NO_CONTACT_FORCES = MappingProxyType({"include_cfrc_ext_in_observation": False})
 
 # Returns of uniform random actions are means of 100 episodes recorded with `understudy record policy=random`;
-# expert returns are those of the bundled demonstrations, or for tasks without a bundle of a published SAC or
-# TRPO policy, rounded. They only matter when demonstrations bring no reference returns of their own.
+# expert returns are those of good published SAC or TRPO policies, rounded. They only matter when demonstrations bring
+# no reference returns of their own, as training an expert has none.
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
