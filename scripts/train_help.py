@@ -46,6 +46,7 @@ common options
   data=hopper-expert        bundled demonstrations by name, or the path of a D4RL-style HDF5 file
   data.episodes=4           only the first 4 episodes       data.every=20  only every 20th row of each
   data.rows=1000            only the first 1000 rows
+  offline=more.hdf5         other recordings of the task, for resets to them (offline.episodes=… as for data)
   runs=3 seed=0             three independent runs with seeds 0, 1, 2, trained as one
   steps=100000              environment steps per run (updates, for bc)
   device=auto               cpu, cuda, cuda:1, or auto: a GPU if there is one
@@ -66,6 +67,8 @@ _TAIL = """Each axis can be chosen on its own and each setting overridden:
 examples
   understudy train
   understudy train task=walker2d learner=mm data.episodes=4 data.every=20 runs=5 steps=300000
+  understudy train learner=guitar offline=play.hdf5 resets.expert=0.1 resets.offline=0.4
+  understudy train learner=hype reward=my_module:MyReward reward.weight=2       (a part of your own)
   understudy train learner=bc data=mine.hdf5 task=Hopper-v4
   understudy train task=halfcheetah learner=sac steps=300000     (an expert on the task's own reward)
   understudy train resume=runs/hopper/hype/2026-11-20_12-00-00"""
