@@ -210,10 +210,8 @@ class InteractiveTraining:
     def _update_reward(self) -> Mapping[str, Tensor]:
         size = self.reward.batch_size
         expert = self.layout.batch(self._expert_batches(1, size)[0])
-        if self.visits is None:
-            learner = self.layout.batch(self.buffer.gather(self.generators.integers(len(self.buffer), (size,))))
-        else:
-            learner = self.layout.batch(self.visits.sample(self.generators.uniform((size,))))
+        rows = self.buffer if self.visits is None else self.visits
+        learner = self.layout.batch(rows.newest(self.reward.recent_rows, self.generators.uniform((size,))))
         shares = self._ended.shares(self.steps, self.device)
         return self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
 

@@ -117,6 +117,12 @@ class ReplayBuffer:
         picked = self.rows.view(-1, self.layout.width).index_select(0, flat)
         return picked.view(*indices.shape, self.layout.width)
 
+    def newest(self, count: int | None, uniform: Tensor) -> Tensor:
+        """Packed rows (R, B, width) among the newest ``count`` (or all) by uniform numbers (R, B) in [0, 1)."""
+        among = len(self) if count is None else min(count, len(self))
+        ages = (uniform * among).long().clamp(max=among - 1)
+        return self.gather((self.added - 1 - ages) % self.capacity)
+
     def state(self) -> dict[str, Tensor]:
         """What has been written so far."""
         return {"rows": self.rows[:, : len(self)].contiguous(), "added": torch.tensor(self.added)}
@@ -142,10 +148,15 @@ class Visits:
         self.rows[chosen, self.added[chosen] % self.rows.shape[1]] = rows.to(self.rows.device)[chosen]
         self.added[chosen] += 1
 
-    def sample(self, uniform: Tensor) -> Tensor:
-        """Rows (R, B, width) by uniform numbers (R, B) in [0, 1); each run has at least one row."""
-        count = self.added.clamp(max=self.rows.shape[1])[:, None]
-        indices = (uniform * count).long().clamp(max=count - 1)
+    def newest(self, count: int | None, uniform: Tensor) -> Tensor:
+        """Rows (R, B, width) among the newest ``count`` (or all) of each run by uniform numbers (R, B) in [0, 1).
+
+        Each run must have a row.
+        """
+        capacity = self.rows.shape[1]
+        among = self.added.clamp(max=capacity if count is None else min(count, capacity))[:, None]
+        ages = (uniform * among).long().clamp(max=among - 1)
+        indices = (self.added[:, None] - 1 - ages) % capacity
         return self.rows[torch.arange(len(self.rows), device=self.rows.device)[:, None], indices]
 
     def state(self) -> dict[str, Tensor]:

@@ -166,3 +166,17 @@ def test_no_expert_rows_is_a_mixture_of_the_learners() -> None:
     mixed = Mixture(torch.zeros(0, LAYOUT.width), Schedule.constant(0.5), 32)
     (batch,) = mixed.sample(numbered(2, 20, capacity=20), Generators([0, 1]), 1, 0)
     assert batch.shape == (2, 32, LAYOUT.width)
+
+
+@pytest.mark.parametrize("added", [2, 4, 7])
+def test_the_newest_rows_are_drawn_evenly(added: int) -> None:
+    buffer = ReplayBuffer(1, 5, LAYOUT)
+    for row in range(added):
+        buffer.add(torch.full((1, LAYOUT.width), float(row)))
+    uniform = (torch.arange(60) / 60)[None]
+    for count in (None, 3, 100):
+        kept = min(added, 5 if count is None else min(count, 5))
+        drawn = buffer.newest(count, uniform)[0, :, 0]
+        values, counts = drawn.unique(return_counts=True)
+        assert values.tolist() == [float(row) for row in range(added - kept, added)]
+        assert counts.tolist() == [60 // kept] * kept

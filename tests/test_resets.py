@@ -242,9 +242,11 @@ def test_rows_of_runs_that_fill_apart() -> None:
     visits = Visits(2, 3, layout)
     for step in range(5):
         visits.add(torch.full((2, layout.width), float(step)), np.array([True, step == 1]))
-    drawn = visits.sample(torch.linspace(0, 0.999, 50).expand(2, 50))[..., 0]
+    uniform = torch.linspace(0, 0.999, 50).expand(2, 50)
+    drawn = visits.newest(None, uniform)[..., 0]
     assert set(drawn[0].tolist()) == {2.0, 3.0, 4.0}  # the oldest are forgotten
     assert set(drawn[1].tolist()) == {1.0}
+    assert set(visits.newest(2, uniform)[0, :, 0].tolist()) == {3.0, 4.0}
     other = Visits(2, 3, layout)
     other.set_state(visits.state())
     assert torch.equal(other.rows, visits.rows)

@@ -26,6 +26,7 @@ class Reward(Protocol):
     needs_log_prob: bool
     update_every: int
     batch_size: int
+    recent_rows: int | None
 
     @property
     def early_ends(self) -> str:
@@ -72,6 +73,7 @@ class FixedReward:
     needs_log_prob = False
     update_every = 0
     batch_size = 0
+    recent_rows: int | None = None
     early_ends = "worth 0"
 
     @classmethod

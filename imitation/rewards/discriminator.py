@@ -30,10 +30,11 @@ class DiscriminatorConfig:
     ``inputs`` is what the discriminator sees of a transition (``all``: state, action and next state).
     ``members`` networks of their own initialisation are trained on the same rows, and their scores combined by
     ``combine``. ``update_every`` agent updates the discriminator takes one step on ``batch_size`` rows of each
-    side. ``penalty_weight`` and ``penalty_target`` are those of the gradient penalty. ``absorbing`` treats an
-    early end as a state that lasts for ever and has a learned reward of its own (see
-    :class:`DiscriminatorReward`); without it an ended episode is worth 0, which rewards or punishes staying alive
-    by the reward's sign. ``scale`` multiplies the reward.
+    side; the learner's are drawn from its newest ``recent_rows`` steps (from all of them when left out).
+    ``penalty_weight`` and ``penalty_target`` are those of the gradient penalty. ``absorbing`` treats an early end
+    as a state that lasts for ever and has a learned reward of its own (see :class:`DiscriminatorReward`); without
+    it an ended episode is worth 0, which rewards or punishes staying alive by the reward's sign. ``scale``
+    multiplies the reward.
     """
 
     inputs: Inputs = "state-action"
@@ -44,6 +45,7 @@ class DiscriminatorConfig:
     weight_decay: float = 0.0
     batch_size: int = 128
     update_every: int = 10
+    recent_rows: int | None = None
     penalty_weight: float = 10.0
     penalty_target: float = 1.0
     absorbing: bool = True
@@ -88,6 +90,7 @@ class DiscriminatorReward(nn.Module):
         super().__init__()
         self.config = config
         self.update_every, self.batch_size = config.update_every, config.batch_size
+        self.recent_rows = config.recent_rows
         self.normaliser = normaliser
         sizes = {
             "state-action": observation_size + action_size,
