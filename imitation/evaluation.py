@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..robots import Task, TaskBatch
+from ..robots import Purpose, Task, TaskBatch, Transitions
 
 Act = Callable[[Tensor], Tensor]
 # Observations (R, E, O) -> actions (R, E, A), each within -1 and 1.
@@ -30,21 +30,31 @@ def evaluate(
     """
     seeds = [seed + episode for _ in range(runs) for episode in range(episodes)]
     tasks = TaskBatch(task, seeds)
-    observations = tasks.reset()
     returns = np.zeros(len(seeds))
-    running = np.ones(len(seeds), bool)
     try:
-        while running.any():
-            seen = torch.from_numpy(observations).to(device).view(runs, episodes, -1)
-            actions = act(seen).flatten(0, 1).cpu().numpy()
-            result = tasks.step(actions, "evaluation", running)
+        for _, _, result in play(act, tasks, runs, "evaluation", np.ones(len(seeds), bool), device):
             returns += result.rewards
-            running &= ~result.ended
-            observations = result.next_observations
         lengths = tasks.elapsed.copy()
     finally:
         tasks.close()
     return Evaluation(returns.reshape(runs, episodes), lengths.reshape(runs, episodes))
+
+
+def play(
+    act: Act, tasks: TaskBatch, runs: int, purpose: Purpose, where: np.ndarray, device: torch.device | str = "cpu"
+) -> Iterator[tuple[np.ndarray, np.ndarray, Transitions]]:
+    """Play an episode in each of the N = R · E environments where the mask (N,) is true, run after run.
+
+    Yields at every step the observations (N, O) before it, who took it (N,), and what came of it.
+    """
+    observations, running = tasks.reset(), where.copy()
+    while running.any():
+        seen = torch.from_numpy(observations).to(device).view(runs, len(tasks) // runs, -1)
+        actions = act(seen).flatten(0, 1).cpu().numpy()
+        result = tasks.step(actions, purpose, running)
+        yield observations, running.copy(), result
+        running &= ~result.ended
+        observations = result.next_observations
 
 
 class Evaluation:

@@ -20,7 +20,8 @@ from .policy import Policy
 from .randomness import Generators
 from .replay import Mixture, ReplayBuffer, RowLayout, Schedule, Visits
 from .resets import Resets
-from .rewards import Reward
+from .rewards import Reward, TaskReward
+from .selection import Measure, NegativeReturn, OccupancyDistance, SelectBy, Selection
 from .training import State
 
 
@@ -31,10 +32,12 @@ class InteractiveConfig:
     Every ``update_every`` environment steps the agent makes ``update_every × updates_per_step`` updates. The
     first ``random_steps`` actions are uniform, and updates start after them. ``expert_share`` is the share of
     expert rows in each batch as (batch number, share) points, linear in between. ``buffer_size`` rows are kept.
-    ``deployed_share`` of each run's episodes are acted by the policy that would be deployed, without noise: where
-    that one fails, by falling or by standing still, is otherwise never seen by the reward and the critics.
     Without ``bootstrap_timeouts`` an episode cut by time is stored as if the task had ended it, as some
     released code does.
+
+    Every ``select_every`` steps the deployed policy is chosen anew (:class:`~.selection.Selection`), by at most
+    ``select_episodes`` episodes of the present candidate: ``occupancy`` compares its states with the expert's,
+    ``return`` is for the task's own reward alone, and ``none`` deploys the last.
     """
 
     steps: int = 100_000
@@ -44,8 +47,10 @@ class InteractiveConfig:
     batch_size: int = 256
     expert_share: tuple[tuple[int, float], ...] = ((0, 0.0),)
     buffer_size: int = 1_000_000
-    deployed_share: float = 0.0
     bootstrap_timeouts: bool = True
+    select_by: SelectBy = "none"
+    select_every: int = 5_000
+    select_episodes: int = 4
 
 
 class InteractiveTraining:
@@ -87,11 +92,15 @@ class InteractiveTraining:
         self.buffer = ReplayBuffer(len(seeds), capacity, self.layout, self.device)
         # A learned reward compares the expert with episodes from the task's own initial states alone.
         apart = reward.learned and resets.from_initial is not None and not self.rolls_out
+        if apart and resets.initial_share == 0:
+            raise InputError(
+                "a learned reward needs episodes from the task's own initial states: leave them a share of the resets, "
+                "or choose loop=rounds, which makes them apart"
+            )
         self.visits = Visits(len(seeds), capacity, self.layout, self.device) if apart else None
         self.generators = Generators(seeds, self.device)
         self.steps = 0
         self.updates = 0
-        self._episodes = np.zeros(len(seeds), np.int64)  # finished by each run
         self._owed = 0.0
         self._captured: dict[int, CapturedUpdate] = {}
         agent.to(self.device)
@@ -99,6 +108,7 @@ class InteractiveTraining:
         if isinstance(reward, torch.nn.Module):
             reward.to(self.device)
         reward.initialise(self.generators)
+        self.selection = self._selection(demonstrations)
         self._observations: np.ndarray | None = None
 
     @property
@@ -106,9 +116,34 @@ class InteractiveTraining:
         """Environment steps per run when finished."""
         return self.config.steps
 
+    def _selection(self, demonstrations: Demonstrations | None) -> Selection | None:
+        if self.config.select_by == "none":
+            return None
+        if self.config.select_by == "return":
+            if not isinstance(self.reward, TaskReward):
+                raise InputError("loop.select_by=return: it is the task's own reward, which this learner must not see")
+            measure: Measure = NegativeReturn()
+        elif demonstrations is None:
+            raise InputError("loop.select_by=occupancy compares with demonstrations: give data=<bundled name or file>")
+        else:
+            measure = OccupancyDistance(demonstrations, self.task.horizon)
+        net, _ = self.agent.deployed()
+        return Selection(measure, self.config.select_episodes, self.task, self.seeds, net, self.device)
+
     def advance(self) -> Mapping[str, Tensor]:
-        """Act for ``update_every`` steps, then update; returns the last update's metrics, each (R,)."""
-        self.begin()
+        """Act for ``update_every`` steps, then update; returns the last update's metrics, each (R,).
+
+        Where it is due, the deployed policy is chosen anew afterwards.
+        """
+        before, every = self.steps, self.config.select_every
+        metrics = self._advance()
+        if self.selection is None or not self.updates or self.steps // every == before // every:
+            return metrics
+        net, _ = self.agent.deployed()
+        counts = self.tasks.counts["selection"]
+        return {**metrics, **self.selection.consider(self.steps, self.agent.best_actions, net, counts)}
+
+    def _advance(self) -> Mapping[str, Tensor]:
         count = min(self.config.update_every, self.config.steps - self.steps)
         self._collect(count)
         if self.steps <= self.config.random_steps:
@@ -141,33 +176,22 @@ class InteractiveTraining:
                 actions = random[:, index]
             else:
                 seen = torch.from_numpy(observations).to(self.device)
-                actions = self._actions(seen, noise[:, index])
+                actions = self.agent.act(seen, noise[:, index])
             chosen = actions.cpu().numpy()
             result = self.tasks.step(chosen, "policy")
             final = result.terminated if self.config.bootstrap_timeouts else result.ended
             rows = self.layout.pack(observations, chosen, result.next_observations, result.rewards, final)
             self.buffer.add(rows)
-            if self.visits is not None:
-                assert self.resets.from_initial is not None
-                self.visits.add(rows, self.resets.from_initial)
-            self._ended.add(self.tasks.elapsed, result.terminated)
+            counted = self.resets.from_initial
+            if self.visits is not None and counted is not None:
+                self.visits.add(rows, counted)
+            self._ended.add(self.tasks.elapsed, result.terminated, counted)
             observations = result.next_observations
             if result.ended.any():
-                self._episodes += result.ended
                 fresh = self.resets.reset(self.tasks, result.ended)
                 observations = np.where(result.ended[:, None], fresh, observations)
             self.steps += 1
         self._observations = observations
-
-    def _actions(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Exploring actions (R, A), or the deployed policy's in the runs whose present episode is its."""
-        actions, share = self.agent.act(observations, noise), self.config.deployed_share
-        # Evenly spread over the episodes of a run by their number, so that no draw is needed.
-        deployed = np.floor((self._episodes + 1) * share) > np.floor(self._episodes * share)
-        if not deployed.any():
-            return actions
-        mask = torch.from_numpy(deployed).to(self.device)
-        return torch.where(mask[:, None], self.agent.best_actions(observations), actions)
 
     def update(self, count: int) -> Mapping[str, Tensor]:
         """Make ``count`` updates of the agent, and of the reward when it is due; returns the last metrics (R,)."""
@@ -212,7 +236,7 @@ class InteractiveTraining:
         expert = self.layout.batch(self._expert_batches(1, size)[0])
         rows = self.buffer if self.visits is None else self.visits
         learner = self.layout.batch(rows.newest(self.reward.recent_rows, self.generators.uniform((size,))))
-        shares = self._ended.shares(self.steps, self.device)
+        shares = self._ended.shares(self.device)
         return self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
 
     def _expert_batches(self, count: int, size: int) -> list[Tensor]:
@@ -220,12 +244,15 @@ class InteractiveTraining:
         return list(rows[self.generators.integers(len(rows), (count, size))].unbind(1))
 
     def act(self, observations: Tensor) -> Tensor:
-        """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
-        return self.agent.best_actions(observations)
+        """The deployed policies' deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
+        chosen = self.selection
+        return self.agent.best_actions(observations, chosen.net if chosen is not None and chosen.begun else None)
 
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
         """The deployable policy of one run."""
         net, head = self.agent.deployed()
+        if self.selection is not None and self.selection.begun:
+            net, training = self.selection.net, {**training, "chosen_at_step": int(self.selection.chosen_at[run])}
         return Policy.of_network(net, run, self.agent.normaliser, head, self.task, self.tasks.spaces, training)
 
     def step_counts(self) -> dict[str, np.ndarray]:
@@ -240,8 +267,9 @@ class InteractiveTraining:
         tensors |= {f"buffer.{k}": v for k, v in self.buffer.state().items()}
         if self.visits is not None:
             tensors |= {f"visits.{k}": v for k, v in self.visits.state().items()}
-        tensors["episodes"] = torch.from_numpy(self._episodes)
-        tensors["lost"] = torch.from_numpy(self._ended.lost)
+        if self.selection is not None:
+            tensors |= {f"selection.{k}": v for k, v in self.selection.state().items()}
+        tensors |= {"lived": torch.from_numpy(self._ended.lived), "lost": torch.from_numpy(self._ended.lost)}
         tensors["observations"] = torch.from_numpy(self.begin())
         resets = self.resets.state()
         tensors |= {f"resets.{k}": v for k, v in resets.tensors.items()}
@@ -264,8 +292,9 @@ class InteractiveTraining:
         self.buffer.set_state(state.part("buffer"))
         if self.visits is not None:
             self.visits.set_state(state.part("visits"))
-        self._episodes[:] = tensors["episodes"].numpy()
-        self._ended.lost[:] = tensors["lost"].numpy()
+        if self.selection is not None:
+            self.selection.set_state(state.part("selection"))
+        self._ended.lived[:], self._ended.lost[:] = tensors["lived"].numpy(), tensors["lost"].numpy()
         self._observations = tensors["observations"].numpy()
         self.resets.set_state(State(state.part("resets"), state.values["resets"]))
         for name, counts in self.tasks.counts.items():
@@ -286,13 +315,14 @@ class InteractiveTraining:
 class EndedShares:
     """The shares of time that expert and learner spend after early ends, were episodes carried on to the horizon.
 
-    The learner's is over all its steps so far, per run. Both get the same small pseudo-share, half a step of
+    The learner's is over all its steps so far, per run, in episodes that began in the task's own initial states:
+    those that the reward compares with the expert's. Both get the same small pseudo-share, half a step of
     the expert's time, so that their ratio is finite, and 1 when neither ever ended early.
     """
 
     def __init__(self, task: Task, demonstrations: Demonstrations | None, runs: int) -> None:
         self._horizon = task.horizon
-        self.lost = np.zeros(runs)
+        self.lived, self.lost = np.zeros(runs), np.zeros(runs)
         lengths = np.ones(1) if demonstrations is None else demonstrations.episode_lengths
         ended = np.zeros(1, bool) if demonstrations is None else demonstrations.episode_terminated
         lost = float((task.horizon - lengths)[ended].sum())
@@ -300,13 +330,15 @@ class EndedShares:
         self._pseudo = 0.5 / (time + 1)
         self._expert = lost / (time + lost) + self._pseudo
 
-    def add(self, elapsed: np.ndarray, terminated: np.ndarray) -> None:
-        """Count the steps that early ends after ``elapsed`` steps (R,) left unused."""
-        self.lost += np.where(terminated, self._horizon - elapsed, 0)
+    def add(self, elapsed: np.ndarray, terminated: np.ndarray, counted: np.ndarray | None) -> None:
+        """Count a step, and what an early end after ``elapsed`` steps (R,) left unused, where the mask (R,) is true."""
+        mask = np.ones_like(terminated) if counted is None else counted
+        self.lived += mask
+        self.lost += np.where(terminated & mask, self._horizon - elapsed, 0)
 
-    def shares(self, steps: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The expert's and the learner's share, each (R,), after ``steps`` steps per run."""
-        learner = self.lost / (steps + self.lost) + self._pseudo
+    def shares(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The expert's and the learner's share, each (R,)."""
+        learner = self.lost / np.maximum(self.lived + self.lost, 1) + self._pseudo
         expert = np.full_like(learner, self._expert)
         return (
             torch.as_tensor(expert, dtype=torch.float32, device=device),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import Demonstrations
-from ..robots import PURPOSES, Spaces, Task
+from ..robots import PURPOSES, InputError, Spaces, Task
 from .networks import DeterministicActor, GaussianActor, Normaliser
 from .optimisers import Adam
 from .policy import Policy
@@ -102,12 +102,14 @@ class BehaviourCloning:
 
     @torch.no_grad()
     def sample(self, run: int, observation: Tensor, noise: Tensor) -> Tensor:
-        """One run's action (A,) in [−1, 1] for an observation (O,), sampled with standard normal noise (A,)."""
-        rows = self.normaliser(observation).expand(len(self.seeds), 1, -1)
+        """One run's action (A,) in [−1, 1] for an observation (O,), drawn with standard normal noise (A,).
+
+        Errors: :class:`InputError` when the actor is not a Gaussian.
+        """
         if not isinstance(self.actor, GaussianActor):
-            return self.actor(rows, exact=True)[run, 0]
-        mean, log_std = self.actor(rows, exact=True)
-        return (mean[run, 0] + log_std[run, 0].exp() * noise).tanh()
+            raise InputError("only cloning by likelihood has a distribution to sample from")
+        rows = self.normaliser(observation).expand(len(self.seeds), 1, -1)
+        return self.actor.sample(rows, noise.expand(len(self.seeds), 1, -1))[0][run, 0]
 
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
         """The deployable policy of one run."""

@@ -180,11 +180,6 @@ class Schedule:
 
     points: tuple[tuple[int, float], ...]
 
-    @classmethod
-    def constant(cls, value: float) -> Schedule:
-        """Always ``value``."""
-        return cls(((0, value),))
-
     def __call__(self, batches: int) -> float:
         """The value for batch number ``batches``, counted from 0."""
         positions, values = zip(*self.points, strict=True)

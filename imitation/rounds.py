@@ -42,9 +42,8 @@ class RoundsTraining(InteractiveTraining):
     config: RoundsConfig
     reward: DiscriminatorReward
 
-    def advance(self) -> Mapping[str, Tensor]:
+    def _advance(self) -> Mapping[str, Tensor]:
         """Act for a chunk of the round, then update; at the round's end, update the reward."""
-        self.begin()
         config, into = self.config, self.steps % self.config.round_steps
         if into == 0 and self.steps:
             self._observations = self.resets.reset(self.tasks)
@@ -73,7 +72,7 @@ class RoundsTraining(InteractiveTraining):
         picks = self.generators.uniform((size,))
         chosen = [r[(pick * len(r)).long()] for r, pick in zip(rows, picks, strict=True)]
         learner = self.layout.batch(torch.stack(chosen))
-        shares = self._ended.shares(self.steps, self.device)
+        shares = self._ended.shares(self.device)
         return self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
 
     def _roll_out(self, finished: int) -> list[Tensor]:

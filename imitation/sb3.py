@@ -109,6 +109,7 @@ def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             data, weights = archive.read("data"), archive.read("policy.pth")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
+    # zipfile raises NotImplementedError for a compression it does not know, and RuntimeError for an encrypted file.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise InputError(f"{path} is damaged or not a zip file ({error}): get it anew") from error
     try:

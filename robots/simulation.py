@@ -16,7 +16,7 @@ from .tasks import Spaces, Task
 # MuJoCo's compiled module comes without types.
 mujoco: Any = _untyped_mujoco
 
-Purpose = Literal["policy", "reward", "reset", "evaluation"]
+Purpose = Literal["policy", "reward", "reset", "selection", "evaluation"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 # What MuJoCo derives from the state inside a step. Environments read some of it before the next step (Ant's

@@ -22,7 +22,7 @@ from ..imitation.rewards import ConstantReward, ImplicitReward, Reward, TaskRewa
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
 from ..robots import InputError, Spaces, Task, find_task
-from .settings import AXES, settings_of
+from .settings import find_choice, settings_of
 
 logger = logging.getLogger(__name__)
 Values = Mapping[str, Any]
@@ -177,6 +177,7 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
     else:
         notes.append(f"early ends: {reward.early_ends}")
+    notes.append(f"resets: {resets.about}")
     more: dict[str, Any] = {"steps": _count(config, "steps"), "expert_share": share}
     parts = (agent, reward, resets, setting.demonstrations, list(setting.seeds), setting.device)
     if config["loop"]["kind"] == "rounds":
@@ -203,10 +204,10 @@ def _check_fit(config: Values, agent: Agent, reward: Reward, *, hybrid: bool) ->
 
 def _part(axis: str, config: Values, setting: Setting) -> Any:
     """The part that an axis chooses, with the settings given for it."""
-    part = AXES[axis][config[axis]["kind"]].part
-    assert part is not None  # `none` is refused before
-    settings = None if part.Config is None else settings_of(part.Config, config[axis], axis)
-    return part.create(settings, setting)
+    choice = find_choice(axis, str(config[axis]["kind"]))
+    assert choice.part is not None  # `none` is refused before
+    settings = None if choice.settings is None else settings_of(choice.settings, config[axis], axis)
+    return choice.part.create(settings, setting)
 
 
 def expert_share(value: Any) -> tuple[tuple[int, float], ...]:

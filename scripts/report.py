@@ -148,7 +148,7 @@ def learning_curve(run: Run, path: Path, title: str) -> None:
     axes.plot(steps.mean(1), [summary(row).iqm for row in shown], color="C0", linewidth=2.5, label="IQM")
     if scored is not None:
         axes.axhline(1.0, color="grey", linestyle="--", linewidth=1, label="expert")
-    axes.set_xlabel("updates" if offline else "environment steps per run (policy + reward + reset)")
+    axes.set_xlabel("updates" if offline else "environment steps per run (all but evaluation)")
     axes.set_ylabel("return" if scored is None else "normalised score")
     axes.set_title(title)
     axes.legend(loc="lower right")

@@ -48,7 +48,7 @@ class Choice:
     @property
     def settings(self) -> type[Any] | None:
         """The dataclass of its settings; none when it has none."""
-        return self.config if self.part is None else self.part.Config
+        return self.config if self.part is None else getattr(self.part, "Config", None)
 
 
 AXES: Mapping[str, dict[str, Choice]] = {
@@ -103,22 +103,31 @@ def _register(axis: str, name: str, choice: Choice) -> None:
     ConfigStore.instance().store(group=axis, name=name, node=node)
 
 
-def _register_outside(axis: str, path: str) -> None:
-    """Make the part at an import path a choice. Errors: :class:`InputError` when there is no part."""
+def find_choice(axis: str, name: str) -> Choice:
+    """A choice of an axis by its name, or by the import path of a part of the user's.
+
+    Errors: :class:`InputError` with the nearest names, or why there is no part at the path.
+    """
+    if name not in AXES[axis] and axis in OPEN_AXES and ":" in name:
+        AXES[axis][name] = _imported(axis, name)
+        _register(axis, name, AXES[axis][name])
+    if name not in AXES[axis]:
+        raise InputError(f"unknown {axis} {name!r}: {nearest(name, list(AXES[axis]))}")
+    return AXES[axis][name]
+
+
+def _imported(axis: str, path: str) -> Choice:
     module_name, _, class_name = path.partition(":")
-    sys.path.append(str(Path.cwd()))  # as `python -m` has it, and the installed command has not
+    here = str(Path.cwd())  # where `python -m` looks too, and the installed command does not
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         part = getattr(importlib.import_module(module_name), class_name, None)
     except ImportError as error:
         raise InputError(f"{axis}={path}: {error}") from error
-    finally:
-        sys.path.pop()
     if part is None or not callable(getattr(part, "create", None)):
         raise InputError(f"{axis}={path}: {module_name} has no class {class_name!r} with a `create` to make it with")
-    if not hasattr(part, "Config"):
-        part.Config = None
-    AXES[axis][path] = Choice((part.__doc__ or path).strip().splitlines()[0], part)
-    _register(axis, path, AXES[axis][path])
+    return Choice((part.__doc__ or path).strip().splitlines()[0], part)
 
 
 def _plain(value: Any) -> Any:
@@ -180,12 +189,10 @@ def check_choices(overrides: Sequence[str]) -> None:
         for value in map(str, values if key in AXES or key in ("task", "learner") else ()):
             if key == "task":
                 find_task(value)  # so that a sweep does not find out after hours
-                continue
-            if key in OPEN_AXES and ":" in value and value not in AXES[key]:
-                _register_outside(key, value)
-            known = learners if key == "learner" else list(AXES[key])
-            if value not in known:
-                raise InputError(f"unknown {key} {value!r}: {nearest(value, known)}")
+            elif key != "learner":
+                find_choice(key, value)
+            elif value not in learners:
+                raise InputError(f"unknown learner {value!r}: {nearest(value, learners)}")
 
 
 def _in_a_sentence(error: Exception, overrides: Sequence[str]) -> str:
@@ -231,10 +238,10 @@ def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **mo
 # What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
 _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
-    "exploration_noise", "target_noise", "target_clip", "averaging", "deployed_share",
+    "exploration_noise", "target_noise", "target_clip", "averaging",
     "initial", "expert", "offline", "roll_in",
 )  # fmt: skip
-_AT_MOST_ONE = ("share", "deployed_share", "shaping_discount", "discount", "target_rate")
+_AT_MOST_ONE = ("share", "shaping_discount", "discount", "target_rate")
 
 
 def _check_range(name: str, value: Any, option: str) -> None:

@@ -25,6 +25,7 @@ INTERACTIVE = (
     "loop.batch_size=16",
     "loop.random_steps=60",
     "loop.update_every=20",
+    "loop.select_every=40",
 )
 HYBRID = (
     *INTERACTIVE,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import Make
+from layers import HIDDEN, RUNS, A, B, O, Spaces, our_layers, random_batch, random_noise, reference_layers
 from stable_baselines3 import TD3 as ReferenceTD3
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from test_sac import HIDDEN, RUNS, A, B, O, Spaces, our_layers, random_batch, random_noise, reference_layers
 from torch import Tensor
 
 from understudy.imitation.agents import SAC, TD3, TD3BC, IQLearn, IQLearnConfig, SACConfig, TD3BCConfig, TD3Config

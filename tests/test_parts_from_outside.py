@@ -9,7 +9,7 @@ import pytest
 from conftest import HYBRID, SMALL
 
 from understudy.robots import InputError
-from understudy.scripts.settings import compose
+from understudy.scripts.settings import AXES, compose
 from understudy.scripts.train import main
 
 PARTS = {
@@ -97,6 +97,16 @@ def test_a_part_is_short_and_runs_from_the_command_line(
     if name == "pushed_resets":
         assert result["steps"]["reset"] > 0
     assert (here / "run" / "policy" / "model.safetensors").is_file()
+
+
+def test_a_run_with_an_outside_part_is_continued(here: Path, data_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = [o for o in HYBRID if not o.startswith("reward.")]
+    assert main([*OPTIONS["distance_reward"], f"data={data_file}", *SMALL, *options, "directory=run"]) == 0
+    name = "distance_reward:DistanceReward"
+    monkeypatch.delitem(AXES["reward"], name)  # as in a new process
+    assert main(["resume=run", "steps=300"]) == 0
+    assert json.loads((here / "run" / "result.json").read_text())["steps"]["policy"] == 300
+    assert name in AXES["reward"]
 
 
 @pytest.mark.parametrize(

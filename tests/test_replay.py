@@ -101,7 +101,7 @@ def test_the_state_brings_the_buffer_back(count: int) -> None:
 
 def test_sampling_reaches_every_row_and_nothing_else() -> None:
     buffer = numbered(2, 6, capacity=10)
-    (batch,) = mixture(Schedule.constant(0.0), size=400).sample(buffer, Generators([0, 1]), 1, 0)
+    (batch,) = mixture(Schedule(((0, 0.0),)), size=400).sample(buffer, Generators([0, 1]), 1, 0)
     for run in range(2):
         drawn = (1000 * (batch[run, :, 0] - run)).round()
         assert drawn.unique().tolist() == [0, 1, 2, 3, 4, 5]
@@ -111,7 +111,7 @@ def test_schedules_are_linear_between_points_and_constant_outside() -> None:
     schedule = Schedule(((100, 0.2), (300, 0.1), (1000, 0.01)))
     values = [schedule(n) for n in (0, 100, 200, 300, 650, 1000, 5000)]
     assert values == pytest.approx([0.2, 0.2, 0.15, 0.1, 0.055, 0.01, 0.01])
-    assert Schedule.constant(0.3)(123) == 0.3
+    assert Schedule(((0, 0.3),))(123) == 0.3
 
 
 @pytest.mark.parametrize("size", [1, 16, 255, 256])
@@ -119,13 +119,13 @@ def test_a_batch_has_its_size_at_every_share(size: int) -> None:
     # The released code draws int(0.2·256) + int(0.8·256) = 255 of 256 rows.
     buffer, generators = numbered(2, 20, capacity=20), Generators([0, 1])
     for share in np.linspace(0, 1, 21):
-        mixed = mixture(Schedule.constant(float(share)), size)
+        mixed = mixture(Schedule(((0, float(share)),)), size)
         (batch,) = mixed.sample(buffer, generators, 1, 0)
         assert batch.shape == (2, size, LAYOUT.width)
         count = expert_rows_first(batch)
         assert count == mixed.expert_count(0)
         assert abs(count - share * size) <= 0.5
-    assert mixture(Schedule.constant(0.2)).expert_count(0) == 51
+    assert mixture(Schedule(((0, 0.2),))).expert_count(0) == 51
 
 
 def test_the_schedules_clock_counts_batches() -> None:
@@ -155,15 +155,15 @@ def test_the_loop_counts_gradient_batches_not_steps(make: Make, monkeypatch: pyt
 
 def test_runs_draw_as_if_they_were_alone() -> None:
     stack, single = numbered(3, 20, capacity=20), numbered(1, 20, capacity=20)
-    many = mixture(Schedule.constant(0.3), 64).sample(stack, Generators([4, 5, 6]), 2, 0)
-    one = mixture(Schedule.constant(0.3), 64).sample(single, Generators([5]), 2, 0)
+    many = mixture(Schedule(((0, 0.3),)), 64).sample(stack, Generators([4, 5, 6]), 2, 0)
+    one = mixture(Schedule(((0, 0.3),)), 64).sample(single, Generators([5]), 2, 0)
     for stacked, alone in zip(many, one, strict=True):
         place = torch.where(alone[0] < 0, alone[0], alone[0] + 1)
         torch.testing.assert_close(stacked[1], place)
 
 
 def test_no_expert_rows_is_a_mixture_of_the_learners() -> None:
-    mixed = Mixture(torch.zeros(0, LAYOUT.width), Schedule.constant(0.5), 32)
+    mixed = Mixture(torch.zeros(0, LAYOUT.width), Schedule(((0, 0.5),)), 32)
     (batch,) = mixed.sample(numbered(2, 20, capacity=20), Generators([0, 1]), 1, 0)
     assert batch.shape == (2, 32, LAYOUT.width)
 

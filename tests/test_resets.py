@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from conftest import Make, make_demonstrations, run_to
+from conftest import LEARNERS, SMALL, Make, make_demonstrations, run_to
+from omegaconf import OmegaConf
 
 from understudy.datasets import Demonstrations
-from understudy.imitation.interactive import InteractiveTraining
+from understudy.imitation.interactive import EndedShares, InteractiveTraining
 from understudy.imitation.networks import Normaliser
 from understudy.imitation.parts import Setting
 from understudy.imitation.replay import RowLayout, Visits
@@ -30,6 +31,8 @@ from understudy.imitation.resets import (
     states_problem,
 )
 from understudy.robots import InputError, TaskBatch, find_task
+from understudy.scripts.build import build
+from understudy.scripts.settings import compose
 
 HOPPER = find_task("hopper")
 
@@ -262,3 +265,32 @@ def test_a_mixture_by_options(make: Make) -> None:
     assert all(counts["policy"] == 300)
     assert counts["reset"].sum() > 0
     training.close()
+
+
+def test_a_learned_reward_without_initial_states_is_refused_where_it_has_no_rows(make: Make) -> None:
+    with pytest.raises(InputError, match=r"initial states: .*or choose loop=rounds"):
+        make("filter", "resets.share=1")
+    make("filter_reference", "resets.share=1").close()
+
+
+def test_only_episodes_from_the_initial_states_count_as_ended_early(demonstrations: Demonstrations) -> None:
+    counted, all_of_them = EndedShares(HOPPER, demonstrations, 2), EndedShares(HOPPER, demonstrations, 2)
+    ends = np.array([True, True])
+    for shares, mask in ((counted, np.array([True, False])), (all_of_them, None)):
+        shares.add(np.array([100, 900]), ends, mask)
+    assert counted.lost.tolist() == [900, 0]
+    assert counted.lived.tolist() == [1, 0]
+    assert all_of_them.lost.tolist() == [900, 100]
+    _, learner = counted.shares(torch.device("cpu"))
+    assert learner[0] > 0.99
+    assert learner[1] < 0.01
+
+
+def test_where_episodes_start_is_said_before_a_training(demonstrations: Demonstrations) -> None:
+    config, _ = compose(["learner=filter", "resets.share=0.25", *SMALL, *LEARNERS["filter"]])
+    values = cast("dict[str, Any]", OmegaConf.to_container(config))
+    for given, how in (
+        (demonstrations, "(states set)"),
+        (seeded(demonstrations), "(replayed from its seeds: it has no simulator states)"),
+    ):
+        assert f"resets: 0.75 initial, 0.25 expert {how}" in build(values, given).notes

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
+from layers import HIDDEN, RUNS, A, B, O, Spaces, our_layers, random_batch, random_noise, reference_layers
 from stable_baselines3 import SAC as ReferenceSAC
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
@@ -21,47 +20,6 @@ from understudy.imitation.optimisers import Adam, OptimisticAdam
 from understudy.imitation.randomness import Generators
 from understudy.imitation.replay import Batch, Mixture, ReplayBuffer, RowLayout, Schedule
 from understudy.imitation.rewards import GanConfig, GanReward, Reward, TaskReward
-
-O, A, B, HIDDEN = 11, 3, 64, (64, 64)  # noqa: E741
-RUNS = 2
-
-
-class Spaces(gymnasium.Env[np.ndarray, np.ndarray]):
-    """The spaces alone: nothing steps it."""
-
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (O,), np.float32)
-    action_space = gymnasium.spaces.Box(-1.0, 1.0, (A,), np.float32)
-
-
-def random_batch(seed: int, runs: int = RUNS, size: int = B) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(runs, size, *shape, generator=generator)
-
-    return Batch(normal(O), normal(A).tanh(), normal(O), normal(), (normal() > 1).float(), torch.zeros(runs, size))
-
-
-def random_noise(seed: int, runs: int = RUNS, size: int = B) -> Tensor:
-    return torch.randn(runs, 2, size, A, generator=torch.Generator().manual_seed(10_000 + seed))
-
-
-def reference_layers(network: torch.nn.Module, *, gradients: bool = False) -> list[tuple[Tensor, Tensor]]:
-    """Weights (in, out) and biases (out) of a reference network, or their gradients; two heads as one layer."""
-    linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
-    tensors = [(m.weight.grad, m.bias.grad) if gradients else (m.weight, m.bias) for m in linear]
-    layers = [(weight.T.clone(), bias.clone()) for weight, bias in tensors]  # pyright: ignore
-    if hasattr(network, "log_std"):
-        (w1, b1), (w2, b2) = layers[-2:]
-        layers[-2:] = [(torch.cat((w1, w2), 1), torch.cat((b1, b2)))]
-    return layers
-
-
-def our_layers(tensors: Iterable[Tensor], where: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-    """The same of one run (and member) from tensors in the order weights, then biases."""
-    tensors = list(tensors)
-    half = len(tensors) // 2
-    return [(w[where], b[where].squeeze(0)) for w, b in zip(tensors[:half], tensors[half:], strict=True)]
 
 
 def note_gradients(noted: dict[str, list[Tensor]], name: str, optimiser: Adam | OptimisticAdam) -> None:
@@ -228,7 +186,7 @@ def train(seeds: list[int], reward_kind: str, updates: int = 200) -> tuple[SAC, 
         buffer.add(row)
     expert_rows = torch.randn(100, layout.width, generator=torch.Generator().manual_seed(1))
     expert_rows[:, -2:] = torch.tensor([0.0, 1.0])
-    mixture = Mixture(expert_rows, Schedule.constant(0.25), size)
+    mixture = Mixture(expert_rows, Schedule(((0, 0.25),)), size)
     ended = (torch.full((len(seeds),), 0.1), torch.full((len(seeds),), 0.3))
     done = 0
     while done < updates:

@@ -42,7 +42,7 @@ def test_a_training_leaves_what_it_promises(
     assert set(result) == {"score", "return", "steps", "seconds", "run", "policy"}
     assert set(result["score"]) == {"iqm", "low", "high", "runs"} == set(result["return"])
     assert len(result["score"]["runs"]) == 2
-    assert set(result["steps"]) == {"policy", "reward", "reset", "evaluation"}
+    assert set(result["steps"]) == {"policy", "reward", "reset", "selection", "evaluation"}
     assert result["steps"]["policy"] == (0 if learner == "bc" else 200)
     run = tmp_path / "run"
     wanted = ("config.yaml", "run.json", "metrics.csv", "evaluations.csv", "learning_curve.png", "result.json")

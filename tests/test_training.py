@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -218,25 +217,3 @@ def test_a_training_that_diverges_stops_with_a_sentence(make: Make, tmp_path: Pa
     with pytest.raises(DivergedError, match="diverged at step"):
         run.fit(nothing, lambda: None)
     assert (tmp_path / "diverged.json").exists()
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.25])
-def test_a_share_of_episodes_is_acted_by_the_policy_to_deploy(
-    make: Make, share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    training = make("hype", f"loop.deployed_share={share}", "steps=600", "loop.random_steps=0")
-    assert isinstance(training, InteractiveTraining)
-    marked = torch.full((2, 3), 0.25)
-    monkeypatch.setattr(training.agent, "best_actions", lambda observations: marked)  # pyright: ignore
-    run_to(training, 600)
-    assert (training.buffer.rows[..., -1] == 0).all()  # all are the learner's
-    for run in range(2):
-        batch = training.layout.batch(training.buffer.rows[run])
-        ends = [0, *(torch.nonzero(batch.terminated)[:, 0] + 1).tolist()]
-        episodes = [(batch.actions[a:b] == 0.25).all(1) for a, b in itertools.pairwise(ends)]
-        assert len(episodes) >= 8
-        deployed = [bool(episode.all()) for episode in episodes]
-        assert all(whole or not episode.any() for whole, episode in zip(deployed, episodes, strict=True))
-        expected = [int((n + 1) * share) > int(n * share) for n in range(len(episodes))]
-        assert deployed == expected
-    training.close()

@@ -1,6 +1,6 @@
 """How the policy is improved: one file per policy optimiser."""
 
-from .base import ActorCritic, Agent
+from .base import ActorCritic, ActorCriticConfig, Agent
 from .iq_learn import IQLearn, IQLearnConfig
 from .sac import SAC, SACConfig
 from .td3 import TD3, TD3BC, TD3BCConfig, TD3Config
@@ -10,6 +10,7 @@ __all__ = [
     "TD3",
     "TD3BC",
     "ActorCritic",
+    "ActorCriticConfig",
     "Agent",
     "IQLearn",
     "IQLearnConfig",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from ..networks import Normaliser, StackedMLP
-from ..optimisers import Adam, OptimisticAdam
+from ...robots import InputError
+from ..networks import Initialisation, Normaliser, StackedMLP
+from ..optimisers import Adam, Optimiser, OptimisticAdam
+from ..parts import Setting
 from ..policy import Head
 from ..randomness import Generators
 from ..replay import Batch
@@ -65,8 +68,8 @@ class Agent(Protocol):
         """Exploring actions in [−1, 1] for observations (R, ..., O), made with standard normal noise (R, ..., A)."""
         ...
 
-    def best_actions(self, observations: Tensor) -> Tensor:
-        """The deployed policy's actions (R, ..., A) in [−1, 1] for observations (R, ..., O)."""
+    def best_actions(self, observations: Tensor, net: StackedMLP | None = None) -> Tensor:
+        """The modes (R, ..., A) in [−1, 1] of :meth:`deployed`'s network, or of an earlier one, for (R, ..., O)."""
         ...
 
     def log_prob(self, batch: Batch) -> Tensor:
@@ -93,23 +96,70 @@ class Agent(Protocol):
         ...
 
 
-class ActorCritic(nn.Module):
-    """What SAC and TD3 share: rows in and out, following networks, and the state of networks and optimisers.
+@dataclasses.dataclass(frozen=True)
+class ActorCriticConfig:
+    """Sizes and rates that SAC and TD3 share.
 
-    Subclasses fill ``optimisers`` (by the name that a checkpoint uses) and ``computing`` (the networks that have
-    copies in the precision of the matrix products) in their ``initialise``.
+    ``layer_norm`` normalises the critics' hidden layers. ``cloning_weight`` is that of a squared error between the
+    actor's actions and the expert's, on expert rows. With ``averaging`` the policy that is evaluated and deployed
+    has an average of the actor's parameters (:class:`Average`); acting to collect data is always the actor's.
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    learning_rate: float = 3e-4
+    discount: float = 0.99
+    target_rate: float = 0.005
+    layer_norm: bool = False
+    optimiser: Optimiser = "adam"
+    initialisation: Initialisation = "linear"
+    cloning_weight: float = 0.0
+    averaging: float | None = None
+
+
+class ActorCritic(nn.Module):
+    """What SAC and TD3 share: rows in and out, and the state of networks and optimisers.
+
+    Subclasses fill ``optimisers`` (by the name that a checkpoint uses) in their ``initialise``, and call
+    :meth:`compute_with` there.
     """
 
     has_density = True  # whether log π(a|s) exists
     implies_reward = False  # whether the critic's loss takes the place of a reward
     optimisers: dict[str, Adam | OptimisticAdam]
 
-    def __init__(self, normaliser: Normaliser, action_size: int, precision: torch.dtype) -> None:
+    @classmethod
+    def create(cls, config: Any, setting: Setting) -> Self:
+        """For a setting. Errors: :class:`InputError` for a cloning term without demonstrations."""
+        if config.cloning_weight and setting.demonstrations is None:
+            raise InputError("agent.cloning_weight needs demonstrations: give data=<bundled name or file>")
+        return cls(config, *setting.sizes)
+
+    def __init__(
+        self,
+        config: ActorCriticConfig,
+        runs: int,
+        observation_size: int,
+        action_size: int,
+        normaliser: Normaliser,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
+        self.config = config
+        self.runs = runs
         self.normaliser = normaliser
         self.action_size = action_size
         self.precision = precision
         self._computing: list[StackedMLP] = []
+
+    @property
+    def wants_expert_rows(self) -> bool:
+        """For the cloning term."""
+        return self.config.cloning_weight > 0
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of every optimiser."""
+        return self.config.learning_rate
 
     @property
     def recordable(self) -> bool:
@@ -120,6 +170,11 @@ class ActorCritic(nn.Module):
         """Every update is of the same kind."""
         return 0
 
+    def optimiser_of(self, network: StackedMLP) -> Adam | OptimisticAdam:
+        """The configured optimiser over one network."""
+        make = {"adam": Adam, "oadam": OptimisticAdam}[self.config.optimiser]
+        return make([network], self.config.learning_rate)
+
     def compute_with(self, *networks: StackedMLP) -> None:
         """Multiply the matrices of these networks in the agent's precision."""
         self._computing = list(networks)
@@ -129,6 +184,17 @@ class ActorCritic(nn.Module):
     def rows(self, observations: Tensor) -> Tensor:
         """Normalised observations (R, ..., O) as (R, B, O)."""
         return self.normaliser(observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1))
+
+    def deployed(self) -> tuple[StackedMLP, Head]:
+        """The averaged actor."""
+        raise TypeError(f"{type(self).__name__} has no actor")
+
+    @torch.no_grad()
+    def best_actions(self, observations: Tensor, net: StackedMLP | None = None) -> Tensor:
+        """The modes (R, ..., A) in [−1, 1] of the averaged policy, or of an earlier ``net`` of it, for (R, ..., O)."""
+        outputs = (self.deployed()[0] if net is None else net)(self.rows(observations), exact=True)
+        # A Gaussian's mean comes before its deviation; both kinds of actor squash by tanh.
+        return outputs[..., : self.action_size].tanh().view(*observations.shape[:-1], self.action_size)
 
     def set_learning_rate(self, value: float) -> None:
         """For schedules: the rate of every optimiser."""

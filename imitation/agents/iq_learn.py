@@ -48,7 +48,7 @@ class IQLearn(SAC):
     config: IQLearnConfig
 
     @classmethod
-    def create(cls, config: SACConfig, setting: Setting) -> Self:
+    def create(cls, config: Any, setting: Setting) -> Self:
         """For a setting. Errors: :class:`InputError` without demonstrations."""
         if setting.demonstrations is None:
             raise InputError("agent=iq_learn needs demonstrations: give data=<bundled name or file>")

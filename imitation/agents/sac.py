@@ -8,59 +8,38 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ...robots import InputError
-from ..networks import GaussianActor, Initialisation, Normaliser, StackedMLP, TwinCritic
-from ..optimisers import Adam, Optimiser, OptimisticAdam
-from ..parts import Setting
+from ..networks import GaussianActor, Normaliser, StackedMLP, TwinCritic
+from ..optimisers import Adam
 from ..policy import Head
 from ..randomness import Generators
 from ..replay import Batch
-from .base import ActorCritic, Average, follow
+from .base import ActorCritic, ActorCriticConfig, Average, follow
 
 
 @dataclasses.dataclass(frozen=True)
-class SACConfig:
-    """Sizes and rates of SAC.
+class SACConfig(ActorCriticConfig):
+    """Sizes and rates of SAC, besides those that TD3 has too.
 
     ``target_entropy`` is −A when left out. The entropy coefficient starts at ``initial_entropy_coefficient`` and is
     tuned towards it, or stays where it is without ``tune_entropy``. ``critics`` is how many action values there
-    are, of which the lowest counts. ``layer_norm`` normalises the critics' hidden layers.
-    ``cloning_weight`` adds that multiple of the squared error between a sampled action and the expert's to the
-    actor's loss, on expert rows (BC-Reg, arXiv 2402.08848). With ``averaging`` the policy that is evaluated
-    and deployed has an average of the actor's parameters (:class:`~understudy.imitation.agents.base.Average`).
+    are, of which the lowest counts. The cloning term is of sampled actions (BC-Reg, arXiv 2402.08848).
     """
 
-    hidden: tuple[int, ...] = (256, 256)
-    learning_rate: float = 3e-4
-    discount: float = 0.99
-    target_rate: float = 0.005
     initial_entropy_coefficient: float = 1.0
     target_entropy: float | None = None
     tune_entropy: bool = True
     critics: int = 2
-    layer_norm: bool = False
-    optimiser: Optimiser = "adam"
-    initialisation: Initialisation = "linear"
-    cloning_weight: float = 0.0
-    averaging: float | None = None
 
 
 class SAC(ActorCritic):
     """R soft actor-critics. :meth:`update` is a pure function of tensors: no files, loggers, syncs or draws."""
 
     Config: ClassVar[type[Any] | None] = SACConfig
-
-    @classmethod
-    def create(cls, config: SACConfig, setting: Setting) -> Self:
-        """For a setting. Errors: :class:`InputError` for a cloning term without demonstrations."""
-        if config.cloning_weight and setting.demonstrations is None:
-            raise InputError("agent.cloning_weight needs demonstrations: give data=<bundled name or file>")
-        return cls(config, *setting.sizes)
 
     def __init__(
         self,
@@ -71,13 +50,12 @@ class SAC(ActorCritic):
         normaliser: Normaliser,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(normaliser, action_size, precision)
-        self.config = config
-        self.runs = runs
-        self.actor = GaussianActor(runs, observation_size, action_size, config.hidden)
+        super().__init__(config, runs, observation_size, action_size, normaliser, precision)
+        self.config = config  # the same, by its own type
+        sizes = (runs, observation_size, action_size, config.hidden)
+        self.actor = GaussianActor(*sizes)
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.average = Average(config.averaging)
-        sizes = (runs, observation_size, action_size, config.hidden)
         self.critic = TwinCritic(*sizes, layer_norm=config.layer_norm, members=config.critics)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_entropy_coefficient = nn.Parameter(torch.full((runs,), config.initial_entropy_coefficient).log())
@@ -90,9 +68,8 @@ class SAC(ActorCritic):
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.average_actor.load_state_dict(self.actor.state_dict())
         self.compute_with(self.actor.net, self.critic.net, self.target_critic.net)
-        make = {"adam": Adam, "oadam": OptimisticAdam}[self.config.optimiser]
-        self.actor_optimiser = make([self.actor.net], self.config.learning_rate)
-        self.critic_optimiser = make([self.critic.net], self.config.learning_rate)
+        self.actor_optimiser = self.optimiser_of(self.actor.net)
+        self.critic_optimiser = self.optimiser_of(self.critic.net)
         self.entropy_optimiser = Adam([], self.config.learning_rate, extra=[self.log_entropy_coefficient])
         self.optimisers = {
             "actor_optimiser": self.actor_optimiser,
@@ -104,16 +81,6 @@ class SAC(ActorCritic):
     def noise_rows(self) -> int:
         """How many sets of (B, A) standard normal numbers one update takes."""
         return 3 if self.config.cloning_weight else 2
-
-    @property
-    def wants_expert_rows(self) -> bool:
-        """For the cloning term."""
-        return self.config.cloning_weight > 0
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of actor, critics and entropy coefficient."""
-        return self.config.learning_rate
 
     def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None, phase: int = 0) -> dict[str, Tensor]:
         """One step of entropy coefficient, critics, actor and targets.
@@ -195,12 +162,6 @@ class SAC(ActorCritic):
         """Actions in [−1, 1] for observations (R, ..., O), sampled with standard normal ``noise`` (R, ..., A)."""
         mean, log_std = self.actor(self.rows(observations), exact=True)
         return (mean + log_std.exp() * noise.view_as(mean)).tanh().view(noise.shape)
-
-    @torch.no_grad()
-    def best_actions(self, observations: Tensor) -> Tensor:
-        """The modes (R, ..., A) in [−1, 1] of the averaged policy for observations (R, ..., O)."""
-        mean, _ = self.average_actor(self.rows(observations), exact=True)
-        return mean.tanh().view(*observations.shape[:-1], self.action_size)
 
     def log_prob(self, batch: Batch) -> Tensor:
         """log π(a|s) (R, B) of a batch under the current policy, without gradient."""

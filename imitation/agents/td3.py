@@ -7,47 +7,36 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ...robots import InputError
-from ..networks import DeterministicActor, Initialisation, Normaliser, StackedMLP, TwinCritic
-from ..optimisers import Adam, Optimiser, OptimisticAdam
-from ..parts import Setting
+from ..networks import DeterministicActor, Normaliser, StackedMLP, TwinCritic
 from ..policy import Head
 from ..randomness import Generators
 from ..replay import Batch
-from .base import ActorCritic, Average, follow
+from .base import ActorCritic, ActorCriticConfig, Average, follow
 
 
 @dataclasses.dataclass(frozen=True)
-class TD3Config:
-    """Sizes and rates of TD3; defaults are the paper's, with one learning rate.
+class TD3Config(ActorCriticConfig):
+    """Sizes and rates of TD3, besides those that SAC has too; defaults are the paper's, with one learning rate.
 
     The actor and the targets move at every ``policy_delay``-th update. ``target_noise``, cut at
     ``target_clip``, smooths the target; ``exploration_noise`` is the standard deviation of what is added to
     actions that collect data. With a ``cloning_weight`` the actor minimises
     −λ Q₁(s, π(s)) + weight · (π(s_E) − a_E)² with λ = ``value_scale`` / mean|Q₁|, on expert rows (the released
     hybrid-IRL code takes the whole batch for this term, the learner's own old actions too; reference/algorithms.md
-    2.5). ``averaging`` is as in :class:`~understudy.imitation.agents.SACConfig`.
+    2.5).
     """
 
-    hidden: tuple[int, ...] = (256, 256)
-    learning_rate: float = 3e-4
-    discount: float = 0.99
-    target_rate: float = 0.005
     policy_delay: int = 2
     exploration_noise: float = 0.1
     target_noise: float = 0.2
     target_clip: float = 0.5
-    layer_norm: bool = False
-    optimiser: Optimiser = "adam"
-    initialisation: Initialisation = "linear"
-    cloning_weight: float = 0.0
     value_scale: float = 2.5
-    averaging: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +52,6 @@ class TD3(ActorCritic):
     Config: ClassVar[type[Any] | None] = TD3Config
     has_density = False
 
-    @classmethod
-    def create(cls, config: TD3Config, setting: Setting) -> Self:
-        """For a setting. Errors: :class:`InputError` for a cloning term without demonstrations."""
-        if config.cloning_weight and setting.demonstrations is None:
-            raise InputError("agent.cloning_weight needs demonstrations: give data=<bundled name or file>")
-        return cls(config, *setting.sizes)
-
     def __init__(
         self,
         config: TD3Config,
@@ -79,8 +61,8 @@ class TD3(ActorCritic):
         normaliser: Normaliser,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(normaliser, action_size, precision)
-        self.config = config
+        super().__init__(config, runs, observation_size, action_size, normaliser, precision)
+        self.config = config  # the same, by its own type
         sizes = (runs, observation_size, action_size, config.hidden)
         self.actor = DeterministicActor(*sizes)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
@@ -97,25 +79,14 @@ class TD3(ActorCritic):
         self.average_actor.load_state_dict(self.actor.state_dict())
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.compute_with(self.actor.net, self.target_actor.net, self.critic.net, self.target_critic.net)
-        make = {"adam": Adam, "oadam": OptimisticAdam}[self.config.optimiser]
-        self.actor_optimiser = make([self.actor.net], self.config.learning_rate)
-        self.critic_optimiser = make([self.critic.net], self.config.learning_rate)
+        self.actor_optimiser = self.optimiser_of(self.actor.net)
+        self.critic_optimiser = self.optimiser_of(self.critic.net)
         self.optimisers = {"actor_optimiser": self.actor_optimiser, "critic_optimiser": self.critic_optimiser}
 
     @property
     def noise_rows(self) -> int:
         """The target's noise."""
         return 1
-
-    @property
-    def wants_expert_rows(self) -> bool:
-        """For the cloning term."""
-        return self.config.cloning_weight > 0
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of actor and critics."""
-        return self.config.learning_rate
 
     def phase(self, updates: int) -> int:
         """1 where the actor and the targets move, 0 where only the critics do."""
@@ -163,12 +134,6 @@ class TD3(ActorCritic):
         """Actions in [−1, 1] for observations (R, ..., O), with exploration noise from normal ``noise`` (R, ..., A)."""
         actions = self.actor(self.rows(observations), exact=True)
         return (actions + self.config.exploration_noise * noise.view_as(actions)).clamp(-1, 1).view(noise.shape)
-
-    @torch.no_grad()
-    def best_actions(self, observations: Tensor) -> Tensor:
-        """The averaged policy's actions (R, ..., A) in [−1, 1] for observations (R, ..., O)."""
-        actions = self.average_actor(self.rows(observations), exact=True)
-        return actions.view(*observations.shape[:-1], self.action_size)
 
     def log_prob(self, batch: Batch) -> Tensor:
         """A deterministic policy has no density. Errors: :class:`InputError`, always."""

@@ -32,6 +32,16 @@ class Resets(Protocol):
         ...
 
     @property
+    def about(self) -> str:
+        """The ways to start and their shares, in words, for the log."""
+        ...
+
+    @property
+    def initial_share(self) -> float:
+        """The share of episodes that begin in the task's own initial states."""
+        ...
+
+    @property
     def from_initial(self) -> np.ndarray | None:
         """Which runs' present episodes (R,) began in the task's own initial states; none when all always do.
 
@@ -52,6 +62,8 @@ class InitialResets:
     """The task's own initial states."""
 
     Config: ClassVar[type[Any] | None] = None
+    about = "the task's initial states"
+    initial_share = 1.0
 
     @classmethod
     def create(cls, config: Any, setting: Setting) -> Self:
@@ -79,7 +91,12 @@ class InitialResets:
 
 
 class Start:
-    """One way to start an episode of one environment. The base keeps nothing between episodes."""
+    """One way to start an episode of one environment. The base keeps nothing between episodes.
+
+    ``about`` is for the log: whatever its name does not say.
+    """
+
+    about = ""
 
     def prepare(self) -> None:
         """Called once before a training that starts anew."""
@@ -118,6 +135,18 @@ class MixedResets:
         self._random = [np.random.default_rng([seed, 0x5265736574]) for seed in seeds]
         self._begun = False
         self._from_initial = np.ones(len(seeds), bool)
+
+    @property
+    def about(self) -> str:
+        """Each way with its share, and what it says of itself."""
+        words = zip(self.starts.items(), self._shares, strict=True)
+        return ", ".join(f"{share:.2g} {name}{way.about and f' ({way.about})'}" for (name, way), share in words)
+
+    @property
+    def initial_share(self) -> float:
+        """The share of the task's own initial states."""
+        pairs = zip(self.starts.values(), self._shares, strict=True)
+        return float(sum(share for way, share in pairs if isinstance(way, InitialStart)))
 
     @property
     def from_initial(self) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class RecordedStart(Start):
         self._task, self._recorded = task, recorded
         problem = states_problem(task, recorded)
         self.method = "states" if problem is None else "replay"
+        self.about = "states set" if problem is None else f"replayed from its seeds: {problem}"
         if problem is not None:
             unable = replay_problem(recorded)
             if unable is not None:
@@ -100,28 +101,29 @@ class RecordedConfig:
     share: float = 0.5
 
 
-class ExpertResets(MixedResets):
+class RecordedResets(MixedResets):
+    """A share of the episodes starts in states of ``source``, the others in the task's initial states."""
+
+    Config: ClassVar[type[Any] | None] = RecordedConfig
+    source: ClassVar[Literal["expert", "offline"]]
+
+    @classmethod
+    def create(cls, config: RecordedConfig, setting: Setting) -> Self:
+        """For a setting. Errors: :class:`InputError` when the recordings are missing, or none can be started from."""
+        starts = {"initial": InitialStart(), cls.source: recorded_start(setting, cls.source)}
+        return cls(starts, [1 - config.share, config.share], setting.seeds)
+
+
+class ExpertResets(RecordedResets):
     """A share of the episodes starts in the expert's states (FILTER)."""
 
-    Config: ClassVar[type[Any] | None] = RecordedConfig
-
-    @classmethod
-    def create(cls, config: RecordedConfig, setting: Setting) -> Self:
-        """For a setting. Errors: :class:`InputError` when there are no demonstrations, or none to start from."""
-        start = recorded_start(setting, "expert")
-        return cls({"initial": InitialStart(), "expert": start}, [1 - config.share, config.share], setting.seeds)
+    source = "expert"
 
 
-class OfflineResets(MixedResets):
+class OfflineResets(RecordedResets):
     """A share of the episodes starts in the states of the offline data."""
 
-    Config: ClassVar[type[Any] | None] = RecordedConfig
-
-    @classmethod
-    def create(cls, config: RecordedConfig, setting: Setting) -> Self:
-        """For a setting. Errors: :class:`InputError` when there are no offline data, or none to start from."""
-        start = recorded_start(setting, "offline")
-        return cls({"initial": InitialStart(), "offline": start}, [1 - config.share, config.share], setting.seeds)
+    source = "offline"
 
 
 def recorded_start(setting: Setting, which: str) -> RecordedStart:

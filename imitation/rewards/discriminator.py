@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..networks import Discriminator, Initialisation, Normaliser
 from ..optimisers import Adam, Optimiser, OptimisticAdam
@@ -204,7 +205,7 @@ class DiscriminatorReward(nn.Module):
         self.optimiser.step((loss + self.config.penalty_weight * penalty).sum())
         combined = self.combined(scores.detach())
         self.absorbing.copy_(self.absorbing_score(combined, *ended))
-        health = self._health(self.combined(logits.detach()), self.form(combined), size)
+        low, high = self.form(combined).aminmax(dim=-1)
         return {
             "discriminator_loss": loss.detach().mean(1),
             "gradient_penalty": penalty.detach().mean(1),
@@ -212,23 +213,25 @@ class DiscriminatorReward(nn.Module):
             "score_expert": combined[:, :size].mean(-1),
             "score_learner": combined[:, size:].mean(-1),
             "score_absorbing": self.absorbing.clone(),
-            **health,
+            "reward_low": low,
+            "reward_high": high,
+            **self.health(self.combined(logits.detach()), size),
         }
 
     def offsets(self, batch: Batch, log_prob: LogProb | None) -> Tensor:
         """What is taken off the scores to make the discriminator's logits; broadcastable to (R, M, B)."""
         return batch.rewards.new_zeros(())
 
-    def _health(self, logits: Tensor, rewards: Tensor, size: int) -> dict[str, Tensor]:
-        """Whether the discriminator says anything: its accuracy on both sides, entropy, and range of rewards."""
-        low, high = rewards.aminmax(dim=-1)
-        likelihood = torch.sigmoid(logits)
+    def health(self, logits: Tensor, size: int) -> dict[str, Tensor]:
+        """Whether the discriminator says anything (R,), from logits (R, 2B) whose first ``size`` are the expert's.
+
+        A classifier's accuracy on both sides and its mean entropy in nats.
+        """
+        entropy = functional.softplus(logits) - torch.sigmoid(logits) * logits
         return {
             "accuracy_expert": (logits[:, :size] > 0).float().mean(-1),
             "accuracy_learner": (logits[:, size:] < 0).float().mean(-1),
-            "discriminator_entropy": (torch.nn.functional.softplus(logits) - likelihood * logits).mean(-1),
-            "reward_low": low,
-            "reward_high": high,
+            "discriminator_entropy": entropy.mean(-1),
         }
 
     def _penalty(self, expert: Tensor, learner: Tensor, generators: Generators) -> tuple[Tensor, Tensor]:

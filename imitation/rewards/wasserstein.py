@@ -21,6 +21,10 @@ class WassersteinReward(DiscriminatorReward):
         """Raise the expert's mean, lower the learner's."""
         return -expert, learner
 
+    def health(self, logits: Tensor, size: int) -> dict[str, Tensor]:
+        """Nothing: the scores have no natural zero, so no score is right or wrong by itself."""
+        return {}
+
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
         """An extreme of the scores seen: the lowest where only the learner ends early, the highest where only the
         expert does, and between them in proportion to the difference of their shares of time there.

@@ -1,0 +1,172 @@
+"""Which policy is deployed: its measure against other computations, the race, and that nothing else changes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import Make, run_to, same_state
+from scipy import stats
+from torch import Tensor
+
+from understudy.datasets import Demonstrations
+from understudy.imitation.interactive import InteractiveTraining
+from understudy.imitation.networks import StackedMLP
+from understudy.imitation.randomness import Generators
+from understudy.imitation.selection import Episode, NegativeReturn, OccupancyDistance, Selection
+from understudy.imitation.training import State
+from understudy.robots import InputError, find_task
+
+HOPPER = find_task("hopper")
+
+
+def recorded(observations: np.ndarray, demonstrations: Demonstrations, *, ended: bool) -> Demonstrations:
+    """One episode with these observations."""
+    count = len(observations)
+    first = {name: getattr(demonstrations, name)[:count] for name in ("actions", "rewards")}
+    terminated = np.arange(count) == count - 1 if ended else np.zeros(count, bool)
+    return dataclasses.replace(
+        demonstrations, **first, observations=observations, next_observations=observations, terminated=terminated,
+        truncated=np.zeros(count, bool), times=np.arange(count), starts=np.array([0]), qpos=None, qvel=None,
+        episode_returns=np.empty(0), episode_lengths=np.empty(0), episode_terminated=np.empty(0),
+    )  # fmt: skip
+
+
+def test_the_distance_of_one_number_is_scipys(demonstrations: Demonstrations) -> None:
+    random = np.random.default_rng(0)
+    expert, learner = (np.zeros((40, 11), np.float32) for _ in range(2))
+    expert[:, 3], learner[:, 3] = random.normal(2, 3, 40), random.normal(1, 1, 40)
+    measure = OccupancyDistance(recorded(expert, demonstrations, ended=False), 1000)
+    standardised = [(x[:, 3] - expert[:, 3].mean()) / expert[:, 3].std() for x in (expert, learner)]
+    reference = stats.energy_distance(*standardised) ** 2
+    assert measure(Episode(learner, np.zeros(40), 0.0)) == pytest.approx(reference, rel=1e-4)
+
+
+@pytest.mark.parametrize("expert_ends", [False, True])
+def test_an_early_end_is_a_far_state_of_its_own(demonstrations: Demonstrations, expert_ends: bool) -> None:
+    random = np.random.default_rng(1)
+    expert, learner = (random.normal(shift, 1, (count, 11)).astype(np.float32) for shift, count in ((0, 40), (1, 25)))
+    measure = OccupancyDistance(recorded(expert, demonstrations, ended=expert_ends), 100)
+    # The same from the matrix of all distances, with the last point the one after an end.
+    standard = [(x - expert.mean(0)) / expert.std(0) for x in (expert, learner)]
+    points = np.concatenate(standard).astype(np.float64)
+    between = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    matrix = np.zeros((66, 66))
+    matrix[:65, :65] = between
+    matrix[65, :65] = matrix[:65, 65] = between[:40, :40].max()
+    lost = 0.6 if expert_ends else 0.0
+    weights = np.zeros(66)
+    weights[:40], weights[65] = (1 - lost) / 40, lost
+    weights[40:65] -= (1 - 0.75) / 25
+    weights[65] -= 0.75
+    found = measure(Episode(learner, np.zeros(25), 0.75))
+    assert found == pytest.approx(-weights @ matrix @ weights, rel=1e-4)
+
+
+def test_like_the_expert_is_near_and_falling_or_standing_is_far(demonstrations: Demonstrations) -> None:
+    random = np.random.default_rng(2)
+    phase = np.arange(20)
+    gait = np.stack([np.sin(phase * (1 + k)) for k in range(11)], 1).astype(np.float32)
+    measure = OccupancyDistance(recorded(gait, demonstrations, ended=False), len(gait))
+    like = gait + random.normal(0, 0.05, gait.shape).astype(np.float32)
+    nothing = np.zeros(len(gait))
+    near = measure(Episode(like, nothing, 0.0))
+    standing = measure(Episode(np.repeat(gait[:1], len(gait), 0), nothing, 0.0))
+    falling = measure(Episode(like[: len(gait) // 3], nothing, 2 / 3))
+    assert measure(Episode(gait, nothing, 0.0)) == pytest.approx(0, abs=1e-5)
+    assert 0 < near < 0.1 * min(standing, falling)
+
+
+class Scripted:
+    """Measures of a race written down: one after the other, whatever the episode."""
+
+    name = "scripted"
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def __call__(self, episode: Episode) -> float:
+        return self.values.pop(0)
+
+
+def still(observations: Tensor) -> Tensor:
+    return torch.zeros(*observations.shape[:-1], 3)
+
+
+def test_candidates_drop_out_of_the_race_when_they_are_no_better() -> None:
+    nets = [StackedMLP((2,), (11, 4, 3)) for _ in range(3)]
+    for index, net in enumerate(nets):
+        net.initialise(Generators([index, index + 10]))
+    measure = Scripted(
+        5, 1, 5, 3,        # the first is chosen, whatever it is worth: means 5 and 2
+        4, 2, 4,           # run 0 is better in both episodes; run 1 is no better in the first: out
+        3, 1, 9, 2.9,      # run 0 is better at first, but 6 on average; run 1's mean is 1.95
+    )  # fmt: skip
+    selection, counts = Selection(measure, 2, HOPPER, [0, 1], nets[0]), np.zeros(2, np.int64)
+    assert not selection.begun
+    first = selection.consider(100, still, nets[0], counts)
+    assert first["candidate_scripted"].tolist() == [5, 1]
+    assert first["best_scripted"].tolist() == [5, 2]
+    once = counts.copy()
+    assert (once > 20).all()
+    selection.consider(200, still, nets[1], counts)
+    assert selection.best.tolist() == [4, 2]
+    assert counts[0] - once[0] == once[0]  # two episodes from the same starts
+    assert counts[1] - once[1] < 0.7 * once[1]  # one
+    selection.consider(300, still, nets[2], counts)
+    assert selection.best.tolist() == [4, pytest.approx(1.95)]
+    assert selection.chosen_at.tolist() == [200, 300]
+    for mine, (one, two) in zip(
+        selection.net.master(), zip(nets[1].master(), nets[2].master(), strict=True), strict=True
+    ):
+        assert torch.equal(mine[0], one[0])
+        assert torch.equal(mine[1], two[1])
+    other = Selection(Scripted(), 2, HOPPER, [0, 1], nets[0])
+    other.set_state(selection.state())
+    assert same_state(State(other.state(), {}), State(selection.state(), {}))
+    assert measure.values == []
+
+
+def test_a_return_counts_the_rewards() -> None:
+    assert NegativeReturn()(Episode(np.zeros((3, 11)), np.array([1.0, 2.0, 4.0]), 0.0)) == -7
+
+
+def test_choosing_changes_nothing_but_what_is_deployed(make: Make) -> None:
+    chosen, last = run_to(make("hype"), 200), run_to(make("hype", "loop.select_by=none"), 200)
+    assert isinstance(chosen, InteractiveTraining)
+    assert chosen.selection is not None
+    ours, theirs = chosen.state(), last.state()
+    apart = {name for name in ours.tensors if name.startswith("selection.")} | {"counts.selection"}
+    kept = {name: value for name, value in ours.tensors.items() if name not in apart}
+    del theirs.tensors["counts.selection"]
+    assert same_state(State(kept, ours.values), theirs)
+    assert (chosen.step_counts()["selection"] > 0).all()
+    assert (last.step_counts()["selection"] == 0).all()
+
+
+def test_a_worse_policy_is_not_deployed(make: Make) -> None:
+    training = run_to(make("hype"), 200)
+    assert isinstance(training, InteractiveTraining)
+    assert training.selection is not None
+    seen = torch.randn(2, 5, 11, generator=torch.Generator().manual_seed(0))
+    before, best = training.act(seen), training.selection.best.copy()
+    training.selection.best[:] = -1  # none is better than this
+    with torch.no_grad():
+        for parameter in training.agent.deployed()[0].master():
+            parameter.add_(1)
+    training.selection.consider(220, training.agent.best_actions, training.agent.deployed()[0], np.zeros(2, np.int64))
+    assert torch.equal(training.act(seen), before)
+    assert (best < np.inf).all()
+    about = training.policy(1, {}).config.training
+    assert about["chosen_at_step"] == training.selection.chosen_at[1] in range(80, 201, 40)
+
+
+@pytest.mark.parametrize(
+    ("learner", "by", "message"),
+    [("hype", "return", "must not see"), ("sac", "occupancy", "give data="), ("hype", "luck", "occupancy")],
+)
+def test_a_measure_that_cannot_be_used_is_refused(make: Make, learner: str, by: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make(learner, f"loop.select_by={by}")
