@@ -38,7 +38,7 @@ def load_policies(path: str | os.PathLike[str], task: Task | None = None) -> dic
     place = Path(path)
     if not _is_run(place):
         return {place.name: load_policy(place, task)}
-    found = [entry for entry in (place / "policies").iterdir() if entry.name.removeprefix("run-").isdigit()]
+    found = [entry for entry in (place / "policies").glob("run-*") if entry.name.removeprefix("run-").isdigit()]
     if not found:
         raise InputError(f"{place} has no policies yet: its training has to finish first")
     found.sort(key=lambda entry: int(entry.name.removeprefix("run-")))

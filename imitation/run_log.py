@@ -6,18 +6,24 @@ import csv
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard.writer import SummaryWriter
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from ..robots import InputError
 from .evaluation import Evaluation
 from .files import write_text
 
+# Generated classes come without types.
+_events: Any = event_pb2
+_summaries: Any = summary_pb2
 _PACKAGES = ("understudy", "torch", "gymnasium", "mujoco", "numpy", "stable-baselines3", "hydra-core", "h5py")
 
 
@@ -65,8 +71,7 @@ class RunLog:
             ("step", "run", "episode", "return", "length", "score", "environment_steps"),
             resume_at,
         )
-        purge = None if resume_at is None else resume_at + 1
-        self._events = SummaryWriter(str(directory / "events"), purge_step=purge)
+        self._events = _Events(directory / "events", resume_at)
 
     def metrics(self, step: int, values: Mapping[str, Sequence[float]]) -> None:
         """One row per run of named values, each (R,)."""
@@ -77,7 +82,7 @@ class RunLog:
         self._metrics.write(rows)
         for name, value in values.items():
             for run in range(runs):
-                self._events.add_scalar(f"train/{name}/run-{run}", value[run], step)
+                self._events.scalar(f"train/{name}/run-{run}", value[run], step)
 
     def evaluation(self, step: int, evaluation: Evaluation, scores: np.ndarray | None, steps: np.ndarray) -> None:
         """One row per episode: return, length, score (R, E) if known, environment steps of the run so far (R,)."""
@@ -92,9 +97,9 @@ class RunLog:
             rows.append(row)
         self._evaluations.write(rows)
         for run, returns in enumerate(evaluation.returns):
-            self._events.add_scalar(f"evaluation/return/run-{run}", float(returns.mean()), step)
+            self._events.scalar(f"evaluation/return/run-{run}", float(returns.mean()), step)
             if scores is not None:
-                self._events.add_scalar(f"evaluation/score/run-{run}", float(scores[run].mean()), step)
+                self._events.scalar(f"evaluation/score/run-{run}", float(scores[run].mean()), step)
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
@@ -103,6 +108,46 @@ class RunLog:
     def close(self) -> None:
         """Finish the event file."""
         self._events.close()
+
+
+class _Events:
+    """TensorBoard scalars in one file, in TensorBoard's own format and by its own writer of records.
+
+    Written at once, without the thread that its event writer has: that one reports a full disk by a traceback.
+    """
+
+    def __init__(self, directory: Path, resume_at: int | None) -> None:
+        # One file per process that writes: TensorBoard reads them in the order of their names.
+        self._path = directory / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb")
+        except OSError as error:
+            raise InputError(f"cannot write {self._path}: {error.strerror}") from error
+        self._records = RecordWriter(self._file)
+        self._write(_events.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if resume_at is not None:  # what came after it is about to be made again
+            restart = _events.SessionLog(status=_events.SessionLog.START)
+            self._write(_events.Event(wall_time=time.time(), step=resume_at + 1, session_log=restart))
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        values = [_summaries.Summary.Value(tag=tag, simple_value=value)]
+        self._write(_events.Event(wall_time=time.time(), step=step, summary=_summaries.Summary(value=values)))
+
+    def _write(self, event: Any) -> None:
+        self._attempt(lambda: self._records.write(event.SerializeToString()))
+
+    def flush(self) -> None:
+        self._attempt(self._records.flush)
+
+    def close(self) -> None:
+        self._attempt(self._records.close)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as error:
+            raise InputError(f"cannot write {self._path}: {error.strerror}") from error
 
 
 class _Table:

@@ -58,7 +58,7 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
             raise InputError(f"the {what} are of {given.environment_id}, not of {task.environment_id}")
     seeds = tuple(_count(config, "seed", least=0) + k for k in range(_count(config, "runs")))
     spaces = task.spaces
-    normaliser = _normaliser(demonstrations, spaces)
+    normaliser = _normaliser(demonstrations if _flag(config, "normalise") else None, spaces)
     setting = Setting(task, spaces, seeds, normaliser, precision, device, demonstrations, offline)
     notes: list[str] = []
     make = _cloning if config["loop"]["kind"] == "cloning" else _interactive
@@ -227,6 +227,12 @@ def expert_share(value: Any) -> tuple[tuple[int, float], ...]:
 
 def _text(values: Values, key: str) -> str:
     return str(values[key])
+
+
+def _flag(values: Values, key: str) -> bool:
+    if not isinstance(values[key], bool):
+        raise InputError(f"{key}={values[key]}: true or false is expected")
+    return values[key]
 
 
 def _count(values: Values, key: str, option: str = "", *, least: int = 1) -> int:

@@ -19,7 +19,7 @@ from understudy.scripts.settings import compose
 
 def trained(*options: str) -> Training:
     """A training of the suite's own presets, run to its end."""
-    config, _ = compose(["device=cpu", "threads=2", *options])
+    config, _ = compose(["device=cpu", "threads=1", *options])
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     resolve_data(values)
     training = build(values).training

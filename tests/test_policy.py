@@ -238,7 +238,10 @@ def test_a_run_directory_gives_all_its_runs_or_the_chosen_one(tmp_path: Path) ->
 def test_where_there_is_no_policy_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "unfinished" / "policies").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running" / "config.yaml").write_text("learner: hype")
     for path, said in (
+        (tmp_path / "running", "no policies yet|no chosen policy yet"),
         (tmp_path / "nowhere", "does not exist"),
         (tmp_path / "empty", "has no config.json"),
         (tmp_path / "unfinished", "no policies yet|no chosen policy yet"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import errno
 import json
 import os
 import signal
@@ -14,10 +15,14 @@ from pathlib import Path
 
 import pytest
 from conftest import CLONING, HYBRID, INTERACTIVE, SMALL, same_state
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from understudy.datasets import Demonstrations
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint
+from understudy.imitation.run_log import RunLog
+from understudy.robots import InputError
 from understudy.scripts.train import learn, main
 
 
@@ -88,6 +93,28 @@ def test_a_resumed_command_is_bit_equal_to_an_unbroken_one(
     assert same_state(one, two)
     for name in ("evaluations.csv", "metrics.csv"):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "half" / name).read_text()
+
+
+def test_tensorboard_reads_the_scalars_and_drops_what_a_resumed_run_makes_again(tmp_path: Path) -> None:
+    for resume_at, values in ((None, (1.0, 2.0, 3.0)), (1, (5.0, 6.0))):
+        log = RunLog(tmp_path, resume_at=resume_at)
+        for step, value in enumerate(values, start=(resume_at or 0) + 1):
+            log.metrics(step, {"loss": [value, -value]})
+        log.close()
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss/run-1")] == [(1, -1), (2, -5), (3, -6)]
+
+
+def test_a_full_disk_is_one_sentence_wherever_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log = RunLog(tmp_path)
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(InputError, match=r"cannot write .*events.*: No space left on device"):
+        log.metrics(1, {"loss": [1.0]})
+    log.close()
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
