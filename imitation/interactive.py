@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import Demonstrations
-from ..robots import InputError, SimulatorState, Task, TaskBatch
+from ..robots import InputError, Task, TaskBatch
 from .agents import Agent
 from .capture import CapturedUpdate, Update
 from .policy import Policy
@@ -22,6 +21,7 @@ from .replay import Mixture, ReplayBuffer, RowLayout, Schedule, Visits
 from .resets import Resets
 from .rewards import Reward, TaskReward
 from .selection import Measure, NegativeReturn, OccupancyDistance, SelectBy, Selection
+from .task_state import set_tasks_state, tasks_state
 from .training import State
 
 
@@ -273,15 +273,10 @@ class InteractiveTraining:
         tensors["observations"] = torch.from_numpy(self.begin())
         resets = self.resets.state()
         tensors |= {f"resets.{k}": v for k, v in resets.tensors.items()}
-        for name, counts in self.tasks.counts.items():
-            tensors[f"counts.{name}"] = torch.from_numpy(counts)
-        environments: list[Any] = []
-        for index, captured in enumerate(self.tasks.capture()):
-            arrays, rest = _split_state(captured)
-            tensors |= {f"environment.{index}.{k}": torch.from_numpy(v) for k, v in arrays.items()}
-            environments.append(rest)
+        tasks = tasks_state(self.tasks)
+        tensors |= {f"tasks.{k}": v for k, v in tasks.tensors.items()}
         clock = {"steps": self.steps, "updates": self.updates, "owed": self._owed}
-        return State(tensors, {"clock": clock, "environments": environments, "resets": resets.values})
+        return State(tensors, {"clock": clock, "tasks": tasks.values, "resets": resets.values})
 
     def set_state(self, state: State) -> None:
         """Continue from :meth:`state`: on the CPU bit-equal to never having stopped."""
@@ -297,13 +292,7 @@ class InteractiveTraining:
         self._ended.lived[:], self._ended.lost[:] = tensors["lived"].numpy(), tensors["lost"].numpy()
         self._observations = tensors["observations"].numpy()
         self.resets.set_state(State(state.part("resets"), state.values["resets"]))
-        for name, counts in self.tasks.counts.items():
-            counts[:] = tensors[f"counts.{name}"].numpy()
-        captured = [
-            _join_state({k: v.numpy() for k, v in state.part(f"environment.{index}").items()}, rest)
-            for index, rest in enumerate(state.values["environments"])
-        ]
-        self.tasks.restore(captured)
+        set_tasks_state(self.tasks, State(state.part("tasks"), state.values["tasks"]))
         clock = state.values["clock"]
         self.steps, self.updates, self._owed = clock["steps"], clock["updates"], clock["owed"]
 
@@ -344,28 +333,3 @@ class EndedShares:
             torch.as_tensor(expert, dtype=torch.float32, device=device),
             torch.as_tensor(learner, dtype=torch.float32, device=device),
         )
-
-
-def _split_state(state: SimulatorState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A simulator state as arrays and JSON. Python floats survive JSON bit for bit."""
-    arrays = {"physics": state.physics} | {f"derived.{k}": v for k, v in state.derived.items()}
-    scalars: dict[str, Any] = {}
-    for name, value in state.attributes.items():
-        if isinstance(value, np.ndarray):
-            arrays[f"attribute.{name}"] = value
-        else:
-            scalars[name] = value.item() if isinstance(value, np.generic) else value
-    return arrays, {"attributes": scalars, "elapsed": state.elapsed, "random": json.dumps(state.random)}
-
-
-def _join_state(arrays: dict[str, np.ndarray], rest: Mapping[str, Any]) -> SimulatorState:
-    def part(prefix: str) -> dict[str, np.ndarray]:
-        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-    return SimulatorState(
-        physics=arrays["physics"],
-        derived=part("derived."),
-        attributes={**rest["attributes"], **part("attribute.")},
-        elapsed=rest["elapsed"],
-        random=json.loads(rest["random"]),
-    )

@@ -76,15 +76,27 @@ class BehaviourCloning:
     def advance(self) -> Mapping[str, Tensor]:
         """The next hundred updates; returns the last one's metrics, each (R,)."""
         count = min(100, self.config.steps - self.steps)
-        size = (count, self.config.batch_size)
-        indices = self.generators.integers(len(self._actions), size)
+        self.steps += count
+        return {"cloning_loss": self.update(count)}
+
+    def update(self, count: int) -> Tensor:
+        """Make ``count`` updates; returns the last one's loss (R,)."""
+        indices = self.generators.integers(self.row_count, (count, self.config.batch_size))
         loss = torch.zeros(len(self.seeds))
-        for index in range(count):
-            rows = indices[:, index]
-            loss = self.loss(self.normaliser(self._observations[rows]), self._actions[rows])
+        for rows in indices.unbind(1):
+            observations, actions = self.pairs(rows)
+            loss = self.loss(self.normaliser(observations), actions)
             self.optimiser.step(loss.sum())
-            self.steps += 1
-        return {"cloning_loss": loss.detach()}
+        return loss.detach()
+
+    @property
+    def row_count(self) -> int:
+        """How many rows there are to learn from."""
+        return len(self._actions)
+
+    def pairs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations (R, B, O) and the expert's actions there (R, B, A), of row numbers (R, B)."""
+        return self._observations[rows], self._actions[rows]
 
     def loss(self, observations: Tensor, actions: Tensor) -> Tensor:
         """The loss per run (R,) of normalised observations (R, B, O) and actions (R, B, A)."""

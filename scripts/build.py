@@ -13,8 +13,10 @@ import torch
 
 from ..datasets import Demonstrations, bundled, load
 from ..imitation.agents import Agent
+from ..imitation.dagger import DaggerConfig, DaggerTraining
 from ..imitation.fit import FitConfig, References
 from ..imitation.interactive import InteractiveConfig, InteractiveTraining
+from ..imitation.loading import load_policy
 from ..imitation.networks import Normaliser
 from ..imitation.offline import BehaviourCloning, CloningConfig
 from ..imitation.parts import Setting
@@ -61,8 +63,10 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
     normaliser = _normaliser(demonstrations if _flag(config, "normalise") else None, spaces)
     setting = Setting(task, spaces, seeds, normaliser, precision, device, demonstrations, offline)
     notes: list[str] = []
-    make = _cloning if config["loop"]["kind"] == "cloning" else _interactive
-    training = make(config, setting, notes)
+    loop = config["loop"]["kind"]
+    if config["expert"] is not None and loop != "dagger":
+        raise InputError(f"expert={config['expert']}: only learner=dagger asks an expert")
+    training = {"cloning": _cloning, "dagger": _dagger}.get(loop, _interactive)(config, setting, notes)
     evaluation, checkpoint = config["evaluation"], config["checkpoint"]
     fit = FitConfig(
         evaluate_every=_count(evaluation, "every", "evaluation.every"),
@@ -154,16 +158,35 @@ def _normaliser(demonstrations: Demonstrations | None, spaces: Spaces) -> Normal
 
 
 def _cloning(config: Values, setting: Setting, notes: list[str]) -> Training:
-    unused = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] != "none"]
-    if unused:
-        raise InputError(f"{unused[0]}={config[unused[0]]['kind']}: loop=cloning learns offline and has no {unused[0]}")
-    if setting.demonstrations is None:
-        raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
+    demonstrations = _only_demonstrations(config, setting)
     settings = settings_of(CloningConfig, config["loop"], "loop", steps=_count(config, "steps"))
     return BehaviourCloning(
-        settings, setting.task, setting.spaces, setting.demonstrations, setting.normaliser, list(setting.seeds),
+        settings, setting.task, setting.spaces, demonstrations, setting.normaliser, list(setting.seeds),
         setting.device, setting.precision,
     )  # fmt: skip
+
+
+def _dagger(config: Values, setting: Setting, notes: list[str]) -> Training:
+    demonstrations = _only_demonstrations(config, setting)
+    if config["expert"] is None:
+        raise InputError("learner=dagger asks an expert: give expert=<policy or run directory, or an SB3 zip>")
+    expert = load_policy(str(config["expert"]), setting.task)
+    settings = settings_of(DaggerConfig, config["loop"], "loop", steps=_count(config, "steps"))
+    return DaggerTraining(
+        settings, setting.task, setting.spaces, demonstrations, expert, setting.normaliser, list(setting.seeds),
+        setting.device, setting.precision,
+    )  # fmt: skip
+
+
+def _only_demonstrations(config: Values, setting: Setting) -> Demonstrations:
+    """For loops that regress on expert actions. Errors: :class:`InputError` for any other axis, or without data."""
+    unused = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] != "none"]
+    if unused:
+        chosen = f"{unused[0]}={config[unused[0]]['kind']}"
+        raise InputError(f"{chosen}: loop={config['loop']['kind']} regresses on actions and has no {unused[0]}")
+    if setting.demonstrations is None:
+        raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
+    return setting.demonstrations
 
 
 def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training:

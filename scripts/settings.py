@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..imitation.agents import SAC, TD3, TD3BC, IQLearn
+from ..imitation.dagger import DaggerConfig
 from ..imitation.interactive import InteractiveConfig
 from ..imitation.offline import CloningConfig
 from ..imitation.parts import Part
@@ -56,13 +57,14 @@ AXES: Mapping[str, dict[str, Choice]] = {
         "interactive": Choice("act and update in turn", config=InteractiveConfig),
         "rounds": Choice("the released code's rounds: act under a frozen reward, then update it", config=RoundsConfig),
         "cloning": Choice("regression on the demonstrations alone", config=CloningConfig),
+        "dagger": Choice("regression on what an expert says where the learner gets to", config=DaggerConfig),
     },
     "agent": {
         "sac": Choice("soft actor-critic", SAC),
         "td3": Choice("twin delayed deterministic policy gradient", TD3),
         "td3_bc": Choice("TD3 with a cloning term on expert rows", TD3BC),
         "iq_learn": Choice("soft actor-critic whose critic's loss is the inverse objective (reward=implicit)", IQLearn),
-        "none": Choice("no agent (cloning)"),
+        "none": Choice("no agent (cloning, dagger)"),
     },
     "reward": {
         "gan": Choice("a classifier's logit: softplus, logit or log-sigmoid", GanReward),
@@ -146,7 +148,7 @@ def prepared(arguments: Sequence[str], *, sweep: bool = False) -> list[str]:
     not in a sweep, where a comma separates values.
     """
     paths = {"data": "data.name", "data.name": "data.name", "offline": "offline.name", "offline.name": "offline.name"}
-    paths |= {"directory": "directory", "resume": "resume"}
+    paths |= {"directory": "directory", "resume": "resume", "expert": "expert"}
     found: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -238,10 +240,10 @@ def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **mo
 # What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
 _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
-    "exploration_noise", "target_noise", "target_clip", "averaging",
+    "exploration_noise", "target_noise", "target_clip", "averaging", "expert_acts",
     "initial", "expert", "offline", "roll_in",
 )  # fmt: skip
-_AT_MOST_ONE = ("share", "shaping_discount", "discount", "target_rate")
+_AT_MOST_ONE = ("share", "expert_acts", "shaping_discount", "discount", "target_rate")
 
 
 def _check_range(name: str, value: Any, option: str) -> None:

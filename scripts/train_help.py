@@ -47,6 +47,7 @@ common options
   data.episodes=4           only the first 4 episodes       data.every=20  only every 20th row of each
   data.rows=1000            only the first 1000 rows
   offline=more.hdf5         other recordings of the task, for resets to them (offline.episodes=… as for data)
+  expert=runs/theirs        for dagger: the policy to ask (a policy or run directory, or an SB3 zip)
   runs=3 seed=0             three independent runs with seeds 0, 1, 2, trained as one
   steps=100000              environment steps per run (updates, for bc)
   device=auto               cpu, cuda, cuda:1, or auto: a GPU if there is one

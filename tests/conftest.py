@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from policies import make_policy
 
 from understudy.datasets import Demonstrations, write_d4rl
 from understudy.imitation.training import State, Training
@@ -39,12 +40,14 @@ ROUNDS = (
     "steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.update_every=20", "loop.round_steps=100",
     "loop.random_steps=20", "reward.hidden=[16,16]", "reward.batch_size=16",
 )  # fmt: skip
+DAGGER = ("steps=200", "loop.hidden=[16,16]", "loop.batch_size=16", "loop.round_steps=50", "loop.updates_per_round=20")
 CLONING = ("steps=200", "loop.hidden=[16,16]", "loop.batch_size=16")
 
 # Every learner, with what makes it small. A new preset without an entry here fails `test_every_preset_is_tested`.
 LEARNERS: dict[str, tuple[str, ...]] = {
     "bc": CLONING,
     "bc_gaussian": CLONING,
+    "dagger": (*DAGGER, "loop.expert_acts=0.5"),
     "sac": INTERACTIVE,
     "hype": HYBRID,
     "mm": HYBRID,
@@ -118,15 +121,24 @@ def data_file(demonstrations: Demonstrations, tmp_path_factory: pytest.TempPathF
     return path
 
 
+@pytest.fixture(scope="session")
+def an_expert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy directory with someone to ask."""
+    path = tmp_path_factory.mktemp("expert") / "policy"
+    make_policy(seed=3).save_pretrained(path)
+    return path
+
+
 Make = Callable[..., Training]
 
 
 @pytest.fixture
-def make(demonstrations: Demonstrations) -> Make:
+def make(demonstrations: Demonstrations, an_expert: Path) -> Make:
     """`make("hype", "runs=3", …)`: a small training of that learner."""
 
     def training(learner: str, *options: str) -> Training:
-        config, _ = compose([f"learner={learner}", *SMALL, *LEARNERS[learner], *options])
+        asked = [f"expert={an_expert}"] if learner == "dagger" else []
+        config, _ = compose([f"learner={learner}", *SMALL, *LEARNERS[learner], *asked, *options])
         values = OmegaConf.to_container(config, resolve=True)
         given = None if learner == "sac" else demonstrations
         return build(values, given, offline=given).training  # pyright: ignore

@@ -81,3 +81,13 @@ def test_adversarial_learners_beat_random_actions(learner: str) -> None:
 
 def test_no_demonstrations_are_hidden_in_the_tests() -> None:
     assert not list(Path(__file__).parent.rglob("*.hdf5"))
+
+
+@pytest.mark.slow
+def test_dagger_learns_from_its_expert_what_cloning_few_rows_does_not(tmp_path: Path) -> None:
+    """The expert is a clone of all bundled rows; one episode in fifty rows is not enough to clone."""
+    trained("learner=bc", "task=hopper", "runs=1", "steps=20000").policy(0, {}).save_pretrained(tmp_path / "expert")
+    few = ("task=hopper", "runs=4", "data.episodes=1", "data.every=20")
+    cloned = trained("learner=bc", *few, "steps=20000")
+    asked = trained("learner=dagger", *few, "steps=20000", f"expert={tmp_path / 'expert'}")
+    assert permutation_p_value(returns(asked, 5), returns(cloned, 5)) < 0.05

@@ -138,9 +138,9 @@ def test_choosing_changes_nothing_but_what_is_deployed(make: Make) -> None:
     assert isinstance(chosen, InteractiveTraining)
     assert chosen.selection is not None
     ours, theirs = chosen.state(), last.state()
-    apart = {name for name in ours.tensors if name.startswith("selection.")} | {"counts.selection"}
+    apart = {name for name in ours.tensors if name.startswith("selection.")} | {"tasks.counts.selection"}
     kept = {name: value for name, value in ours.tensors.items() if name not in apart}
-    del theirs.tensors["counts.selection"]
+    del theirs.tensors["tasks.counts.selection"]
     assert same_state(State(kept, ours.values), theirs)
     assert (chosen.step_counts()["selection"] > 0).all()
     assert (last.step_counts()["selection"] == 0).all()
