@@ -3,5 +3,6 @@
 from .catalogue import bundled, load
 from .d4rl import read_d4rl, write_d4rl
 from .demonstrations import Demonstrations
+from .recorded import Recorded, check_environment
 
-__all__ = ["Demonstrations", "bundled", "load", "read_d4rl", "write_d4rl"]
+__all__ = ["Demonstrations", "Recorded", "bundled", "check_environment", "load", "read_d4rl", "write_d4rl"]

@@ -69,6 +69,8 @@ def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: in
         problem = f"row {row} begins an episode of {lengths[long[0]]} rows, but the horizon is {horizon}"
     elif not marked and (row := _first_break(file, observations, starts)) is not None:
         problem = f"the next observation of row {row} is not the observation of the row after it"
+    elif not marked and "next_observations" not in file and _hangs(columns, lengths, horizon):
+        problem = f"row {starts[-1]} begins an episode of {lengths[-1]} rows that neither ends nor lasts {horizon}"
     else:
         return
     # With recorded next observations no transition is wrong, and some of D4RL's own files miss a few marks.
@@ -80,6 +82,11 @@ def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: in
         f"{file.path}: {where} not mark where all episodes end ({problem}); "
         "add 'timeouts', or 'metadata/episode_lengths' with the rows of each episode"
     )
+
+
+def _hangs(columns: Arrays, lengths: np.ndarray, horizon: int) -> bool:
+    """Whether the last episode stops before its time: then earlier ones may have been cut as well, unseen."""
+    return bool(lengths[-1] < horizon and not columns["terminated"][-1])
 
 
 def _first_break(file: Hdf5File, observations: np.ndarray, starts: np.ndarray) -> int | None:

@@ -112,25 +112,30 @@ def task_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recor
     if task is None:
         named = attributes.get("task")
         task = TASKS.get(named) if isinstance(named, str) else None
-    if recorded is None or (task is not None and _fits(path, task, recorded)):
+    if task is not None and recorded is not None:
+        check_environment(path, task, recorded)
+    if task is not None or recorded is None:
         return cast(Task, task)
     return task_of_environment(recorded.environment_id, recorded.keywords) or _registered_task(path, recorded)
 
 
-def _fits(path: Path, task: Task, recorded: Recorded) -> bool:
+def check_environment(source: Path | str, task: Task, recorded: Recorded) -> None:
+    """See whether a recording was made on the task's environment; another version of it passes with a warning.
+
+    Errors: :class:`InputError` when it is of another environment, or the same with other arguments.
+    """
     wanted = describe(task.environment_id, task.keywords)
     if str(recorded) == wanted:
-        return True
+        return
     family, version, _ = recorded.environment_id.rpartition("-v")
     same_family = bool(version) and task.environment_id.startswith(f"{family}-v")
     if not same_family or recorded.environment_id == task.environment_id:
         raise InputError(
-            f"{path}: was recorded on {recorded}, but task {task.name} is {wanted}; "
+            f"{source}: was recorded on {recorded}, but task {task.name} is {wanted}; "
             "give the task it was recorded on, or demonstrations of this one"
         )
     # Arguments mean different things in different versions; sizes are compared when the arrays are read.
-    _log.warning("%s: was recorded on %s and is used for %s, whose physics may differ", path, recorded, wanted)
-    return True
+    _log.warning("%s: was recorded on %s and is used for %s, whose physics may differ", source, recorded, wanted)
 
 
 def _registered_task(path: Path, recorded: Recorded) -> Task:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..robots import PURPOSES, InputError
 from .checkpoint import save_checkpoint
@@ -84,6 +85,7 @@ class Run:
         self.config, self.references = config, references
         self.progress = Progress(evaluation_steps=np.zeros(len(training.seeds), np.int64))
         self._resumed_at: int | None = None
+        self._unlogged: dict[str, Tensor] = {}  # the newest of each metric since the last row of the log
 
     def resume(self, state: State) -> None:
         """Continue from a checkpoint."""
@@ -97,6 +99,7 @@ class Run:
             evaluation_steps=np.asarray(kept["evaluation_steps"], np.int64),
         )
         self._resumed_at = self.training.steps
+        self._unlogged = {name: torch.tensor(value) for name, value in kept["unlogged"].items()}
         if self.training.steps > self.training.total:
             raise InputError(f"the run is at step {self.training.steps} already: give a larger steps=")
 
@@ -112,17 +115,18 @@ class Run:
         try:
             while training.steps < training.total and self.progress.stopped is None:
                 before = training.steps
-                metrics = training.advance()
+                self._unlogged.update(training.advance())
                 step = self.progress.step = training.steps
                 logged: dict[str, list[float]] = {}
                 due = _passed(before, step, config.checkpoint_every) or step >= training.total
                 self.progress.stopped = stop()
                 saving = due or self.progress.stopped is not None
                 if _passed(before, step, config.log_every) or saving:
-                    values = {name: value.tolist() for name, value in metrics.items()}
+                    values = {name: torch.as_tensor(value).tolist() for name, value in self._unlogged.items()}
                     self._check_finite(values)
                     if _passed(before, step, config.log_every):
                         logged = values
+                        self._unlogged.clear()
                         log.metrics(step, logged)
                         for warning in health.check(logged):
                             logger.warning("step %d: %s", step, warning)
@@ -143,6 +147,7 @@ class Run:
         progress = {
             "seconds": self.progress.seconds,
             "evaluation_steps": self.progress.evaluation_steps.tolist(),
+            "unlogged": {name: value.tolist() for name, value in self._unlogged.items()},
             "points": [
                 {
                     "step": p.step,
@@ -157,9 +162,8 @@ class Run:
         return save_checkpoint(self.directory, self.training.steps, State(state.tensors, values), keep=keep)
 
     def save_policies(self, training: Mapping[str, Any]) -> Path:
-        """Write `policies/run-<k>/` for every run and `policy/`, that of the run with the best final score."""
-        final = self.progress.final_returns()
-        chosen = int(np.argmax(final))
+        """Write `policies/run-<k>/` for every run, and `policy/`, that of the :meth:`best_run`."""
+        final, (chosen, _) = self.progress.final_returns(), self.best_run()
         for run, seed in enumerate(self.training.seeds):
             about = {
                 **training, "run": run, "seed": seed, "steps": self.training.steps,
@@ -171,6 +175,13 @@ class Run:
             if run == chosen:
                 policy.save_pretrained(self.directory / "policy")
         return self.directory / "policy"
+
+    def best_run(self) -> tuple[int, str]:
+        """The run whose policy is put forward, and by what: the learner's own measure if it has one."""
+        ranking = self.training.ranking()
+        if ranking is not None:
+            return int(np.argmin(ranking)), "the best by the measure that chose it"
+        return int(np.argmax(self.progress.final_returns())), "the best final return"
 
     def step_counts(self) -> dict[str, np.ndarray]:
         """Environment steps by purpose, each (R,)."""

@@ -133,11 +133,12 @@ class InteractiveTraining:
     def advance(self) -> Mapping[str, Tensor]:
         """Act for ``update_every`` steps, then update; returns the last update's metrics, each (R,).
 
-        Where it is due, the deployed policy is chosen anew afterwards.
+        Where it is due, and at the end, the deployed policy is chosen anew afterwards.
         """
         before, every = self.steps, self.config.select_every
         metrics = self._advance()
-        if self.selection is None or not self.updates or self.steps // every == before // every:
+        due = self.steps // every > before // every or self.steps >= self.total
+        if self.selection is None or not self.updates or not due:
             return metrics
         net, _ = self.agent.deployed()
         counts = self.tasks.counts["selection"]
@@ -254,6 +255,10 @@ class InteractiveTraining:
         if self.selection is not None and self.selection.begun:
             net, training = self.selection.net, {**training, "chosen_at_step": int(self.selection.chosen_at[run])}
         return Policy.of_network(net, run, self.agent.normaliser, head, self.task, self.tasks.spaces, training)
+
+    def ranking(self) -> np.ndarray | None:
+        """The measure by which each run's deployed policy was chosen (R,): lower is better; none without one."""
+        return self.selection.best if self.selection is not None and self.selection.begun else None
 
     def step_counts(self) -> dict[str, np.ndarray]:
         """Environment steps by purpose, each (R,)."""

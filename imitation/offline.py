@@ -128,6 +128,10 @@ class BehaviourCloning:
         head = "squashed-gaussian" if isinstance(self.actor, GaussianActor) else "deterministic"
         return Policy.of_network(self.actor.net, run, self.normaliser, head, self.task, self.spaces, training)
 
+    def ranking(self) -> np.ndarray | None:
+        """None: nothing is measured."""
+        return None
+
     def step_counts(self) -> dict[str, np.ndarray]:
         """Environment steps by purpose, each (R,): none."""
         return {name: np.zeros(len(self.seeds), np.int64) for name in PURPOSES}

@@ -4,7 +4,7 @@ Adversarial imitation does not get better step by step: a policy that runs may f
 then run again, and theory promises something of the best iterate, never of the last. The choice among them needs a
 measure that the learner may see. Here it is the energy distance between the states that the policy visits and the
 expert's (:class:`OccupancyDistance`), one of the reward-free proxies that Hussenot et al. 2021 (arXiv 2105.12034)
-compare; over a training of HyPE on Hopper its rank correlation with the return was −0.99 (docs/results).
+compare; in a training of HyPE on Hopper its rank correlation with the return was −0.99 (docs/results).
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Selection:
         sums, racing = np.zeros(len(self._seeds)), np.ones(len(self._seeds), bool)
         first = means = sums
         for number in range(self._episodes):
-            sums = sums + self._play(act, number, racing, counts)
+            # What cannot be measured is worse than anything that can.
+            sums = sums + np.nan_to_num(self._play(act, number, racing, counts), nan=np.inf)
             means = sums / (number + 1)
             first = means if number == 0 else first
             racing &= means < self.best

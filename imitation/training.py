@@ -54,6 +54,10 @@ class Training(Protocol):
         """The deployable policy of one run; ``training`` is what its `config.json` says of its origin."""
         ...
 
+    def ranking(self) -> np.ndarray | None:
+        """By what the learner itself may see, how bad each run's policy is (R,); none when it has no such measure."""
+        ...
+
     def step_counts(self) -> dict[str, np.ndarray]:
         """Environment steps by purpose, each (R,)."""
         ...

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..datasets import Demonstrations, bundled, load
+from ..datasets import Demonstrations, Recorded, bundled, check_environment, load
 from ..imitation.agents import Agent
 from ..imitation.dagger import DaggerConfig, DaggerTraining
 from ..imitation.fit import FitConfig, References
@@ -51,13 +51,13 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
     precision = find_precision(_text(config, "precision"), device)
     torch.set_num_threads(_count(config, "threads") if config["threads"] else available_threads())
     task = find_task(_text(config, "task"))
+    for given in (demonstrations, offline):
+        if given is not None:
+            check_environment(given.source, task, Recorded(given.environment_id, given.environment_keywords))
     if demonstrations is None:
         demonstrations = _demonstrations(config, task)
     if offline is None:
         offline = _demonstrations(config, task, "offline")
-    for given, what in ((demonstrations, "demonstrations"), (offline, "offline data")):
-        if given is not None and given.environment_id != task.environment_id:
-            raise InputError(f"the {what} are of {given.environment_id}, not of {task.environment_id}")
     seeds = tuple(_count(config, "seed", least=0) + k for k in range(_count(config, "runs")))
     spaces = task.spaces
     normaliser = _normaliser(demonstrations if _flag(config, "normalise") else None, spaces)

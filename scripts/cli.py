@@ -68,7 +68,7 @@ understudy COMMAND --help says what a command takes.
 
 examples:
   understudy train task=hopper learner=bc
-  understudy evaluate runs/hopper episodes=20
+  understudy evaluate runs/hopper/bc/<date-time> episodes=20
   understudy record policy=random task=hopper episodes=10 out=random.hdf5"""
 
 

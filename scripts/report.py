@@ -92,25 +92,35 @@ def table(run: Run, directory: Path) -> None:
     returns = run.progress.final_returns()
     scores = run.references.score(returns)
     counts = run.step_counts()
-    grid = Table(title="final: mean of the last three evaluations")
-    for name in ("run", "seed", "score", "return", *(f"{purpose} steps" for purpose in PURPOSES)):
+    purposes = [purpose for purpose in PURPOSES if counts[purpose].any()]
+    grid = Table(title="final: mean of the last three evaluations; environment steps by purpose")
+    for name in ("run", "seed", "score", "return", *purposes):
         grid.add_column(name, justify="right")
     for k, seed in enumerate(run.training.seeds):
         score = "-" if scores is None else f"{scores[k]:.3f}"
-        steps = (f"{counts[purpose][k]:,}" for purpose in PURPOSES)
+        steps = (f"{counts[purpose][k]:,}" for purpose in purposes)
         grid.add_row(str(k), str(seed), score, f"{returns[k]:.1f}", *steps)
     of_returns = summary(returns)
     of_scores = None if scores is None else summary(scores)
     grid.add_section()
     grid.add_row(
         "IQM", "",
-        "-" if of_scores is None else f"{of_scores.iqm:.3f} [{of_scores.low:.3f}, {of_scores.high:.3f}]",
-        f"{of_returns.iqm:.1f} [{of_returns.low:.1f}, {of_returns.high:.1f}]",
-        *(f"{counts[purpose].mean():,.0f}" for purpose in PURPOSES),
+        "-" if of_scores is None else f"{of_scores.iqm:.3f}",
+        f"{of_returns.iqm:.1f}",
+        *(f"{counts[purpose].mean():,.0f}" for purpose in purposes),
     )  # fmt: skip
     console.print(grid)
-    console.print(f"time {_clock(run.progress.seconds)} · curve {directory / 'learning_curve.png'}")
-    console.print(f"policy {directory / 'policy'} (of the run with the best final score)")
+    if of_scores is not None:
+        console.print(f"score IQM {of_scores.iqm:.3f}, 95 % interval {of_scores.low:.3f} to {of_scores.high:.3f}")
+    console.print(f"return IQM {of_returns.iqm:.1f}, 95 % interval {of_returns.low:.1f} to {of_returns.high:.1f}")
+    best, why = run.best_run()
+    lines = (
+        f"time {_clock(run.progress.seconds)}",
+        f"curve {directory / 'learning_curve.png'}",
+        f"policy {directory / 'policy'} (run {best}, {why})",
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def result(run: Run, directory: Path, policy: Path) -> dict[str, Any]:

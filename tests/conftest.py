@@ -26,7 +26,7 @@ INTERACTIVE = (
     "loop.batch_size=16",
     "loop.random_steps=60",
     "loop.update_every=20",
-    "loop.select_every=40",
+    "loop.select_every=50",
 )
 HYBRID = (
     *INTERACTIVE,

@@ -171,7 +171,7 @@ def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["precision=float8"], ["precision=float8", "bfloat16"]),
         (["mixture.expert_share=1.5"], ["mixture.expert_share=1.5", "between 0 and 1"]),
         (["mixture.expert_share=[[5,0.1],[0,0.2]]"], ["ascending"]),
-        (["learner=bc", "reward=gan"], ["reward=gan", "offline"]),
+        (["learner=bc", "reward=gan"], ["reward=gan", "regresses"]),
         (["reward=none"], ["reward=none"]),
         (["learner=mm", "loop=rounds", "reward=task"], ["loop=rounds", "reward=wasserstein"]),
         (["nonsense"], ["'nonsense' is not an option"]),
