@@ -18,7 +18,7 @@ from ..robots import InputError
 from .files import new_directory, read_json, read_tensors, sha256, write_json, write_tensors
 from .training import State
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _FILES = ("training.safetensors", "training.json")
 
 
@@ -53,6 +53,8 @@ def load_checkpoint(path: Path) -> State:
     if (path / "checkpoints").is_dir():
         folder = path / "checkpoints"
         found = _checkpoints(folder)
+        if not found:
+            raise InputError(f"{folder} is empty: the run stopped before its first checkpoint; start it anew")
         path = folder / "last" if (folder / "last").exists() or not found else found[-1]
     if not (path / "manifest.json").is_file():
         raise InputError(f"{path} is not a checkpoint: give a run directory, or one of its checkpoints/<step>")
@@ -60,9 +62,10 @@ def load_checkpoint(path: Path) -> State:
     manifest = read_json(path / "manifest.json")
     if manifest.get("format") != "understudy-checkpoint" or manifest.get("version") != FORMAT_VERSION:
         raise InputError(f"{path / 'manifest.json'} is not of checkpoint format version {FORMAT_VERSION}")
+    hashes = manifest.get("sha256")
     for name in _FILES:
         file = path / name
-        if not file.is_file() or sha256(file) != manifest.get("sha256", {}).get(name):
+        if not file.is_file() or not isinstance(hashes, dict) or sha256(file) != hashes.get(name):
             raise InputError(f"{file} is missing or damaged (its SHA-256 differs){_others(path)}")
     values: dict[str, Any] = read_json(path / "training.json")
     return State(read_tensors(path / "training.safetensors"), values)

@@ -89,7 +89,12 @@ class Run:
 
     def resume(self, state: State) -> None:
         """Continue from a checkpoint."""
-        self.training.set_state(State(state.tensors, state.values["training"]))
+        try:
+            self.training.set_state(State(state.tensors, state.values["training"]))
+        except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise InputError(
+                f"the checkpoint in {self.directory} is not of what its config.yaml says: {error}"
+            ) from error
         kept = state.values["progress"]
         points = [Point(p["step"], tuple(p["environment_steps"]), np.asarray(p["returns"])) for p in kept["points"]]
         self.progress = Progress(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..robots import InputError, Spaces, Task, find_task
+from ..robots import Disturbances, InputError, Spaces, Task, find_task
 from .files import new_directory, read_json, read_tensors, write_json, write_tensors
 from .networks import LOG_STD_RANGE, Activation, Normaliser, StackedMLP
 
@@ -129,8 +129,9 @@ class Policy(nn.Module):
 
     @property
     def task(self) -> Task:
-        """The task the policy is for."""
-        return find_task(self.config.task)
+        """The task the policy is for, with the disturbances that it was trained under."""
+        known = self.config.training.get("disturbances") or {}
+        return dataclasses.replace(find_task(self.config.task), disturbances=Disturbances.of_values(known))
 
     @torch.no_grad()
     def act(self, observations: Tensor, *, deterministic: bool = True) -> Tensor:

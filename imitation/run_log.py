@@ -60,7 +60,7 @@ def processor() -> str:
 class RunLog:
     """`metrics.csv`, `evaluations.csv` and TensorBoard events in a run directory.
 
-    ``steps`` are total environment steps per run for interactive learners, updates for offline ones. When a
+    ``step`` is that of the training: environment steps of the policy in training, or updates offline. When a
     training is resumed, rows after ``resume_at`` are dropped first: they are about to be made again.
     """
 
@@ -161,8 +161,10 @@ class _Table:
                 with path.open(newline="") as file:
                     reader = csv.DictReader(file)
                     self._columns = list(reader.fieldnames or self._columns)
-                    rows = [row for row in reader if int(row["step"]) <= resume_at]
-            except (ValueError, TypeError, KeyError) as error:
+                    # A full disk may have cut the last row short.
+                    whole = [row for row in reader if None not in row.values()]
+                    rows = [row for row in whole if int(row["step"]) <= resume_at]
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise InputError(f"{path} is damaged ({error}): move it away, and resume again") from error
             self._rewrite(rows)
         else:
@@ -170,11 +172,11 @@ class _Table:
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         new = [name for name in rows[0] if name not in self._columns]
-        if new:
-            self._columns += new
-            with self._path.open(newline="") as file:
-                self._rewrite(list(csv.DictReader(file)))
         try:
+            if new:
+                self._columns += new
+                with self._path.open(newline="") as file:
+                    self._rewrite(list(csv.DictReader(file)))
             with self._path.open("a", newline="") as file:
                 csv.DictWriter(file, self._columns, lineterminator="\n").writerows(rows)
         except OSError as error:

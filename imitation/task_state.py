@@ -45,7 +45,12 @@ def _split(state: SimulatorState) -> tuple[dict[str, np.ndarray], dict[str, Any]
             arrays[f"attribute.{name}"] = value
         else:
             scalars[name] = value.item() if isinstance(value, np.generic) else value
-    return arrays, {"attributes": scalars, "elapsed": state.elapsed, "random": json.dumps(state.random)}
+    return arrays, {
+        "attributes": scalars,
+        "elapsed": state.elapsed,
+        "random": json.dumps(state.random),
+        "hand": json.dumps(state.hand),
+    }
 
 
 def _joined(arrays: dict[str, np.ndarray], rest: Mapping[str, Any]) -> SimulatorState:
@@ -58,4 +63,5 @@ def _joined(arrays: dict[str, np.ndarray], rest: Mapping[str, Any]) -> Simulator
         attributes={**rest["attributes"], **part("attribute.")},
         elapsed=rest["elapsed"],
         random=json.loads(rest["random"]),
+        hand=json.loads(rest["hand"]),
     )

@@ -1,5 +1,6 @@
 """The worlds: tasks, simulator state, environments stepped as one. Imports nothing else of the suite."""
 
+from .disturbances import Disturbances
 from .errors import InputError, nearest
 from .simulation import (
     PURPOSES,
@@ -19,6 +20,7 @@ from .tasks import TASKS, Spaces, Task, find_task, task_of_environment
 __all__ = [
     "PURPOSES",
     "TASKS",
+    "Disturbances",
     "InputError",
     "Purpose",
     "SimulatorState",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
 import mujoco as _untyped_mujoco
@@ -28,6 +28,7 @@ _DERIVED = (
     "actuator_velocity", "actuator_force", "qfrc_actuator", "qfrc_constraint", "qfrc_bias", "qfrc_passive",
     "qacc", "cacc", "cfrc_int", "cfrc_ext", "sensordata",
 )  # fmt: skip
+_HAND = 7  # tells a hand's stream of random numbers from the others made from a seed
 _INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
@@ -36,8 +37,9 @@ class SimulatorState:
     """Everything that decides how an episode goes on.
 
     ``physics`` is MuJoCo's integration state, ``derived`` what environments read before the next step,
-    ``attributes`` what the environment object keeps itself, ``elapsed`` the steps of the episode so far and
-    ``random`` the state of the environment's generator (it decides the coming resets).
+    ``attributes`` what the environment object keeps itself, ``elapsed`` the steps of the episode so far,
+    ``random`` the state of the environment's generator (it decides the coming resets) and ``hand`` that of a
+    trembling hand, if it has one.
     """
 
     physics: np.ndarray
@@ -45,6 +47,7 @@ class SimulatorState:
     attributes: Mapping[str, Any]
     elapsed: int
     random: Mapping[str, Any]
+    hand: Mapping[str, Any] | None = None
 
 
 def physics_state(environment: MujocoEnv) -> np.ndarray:
@@ -141,7 +144,8 @@ class TaskBatch:
 
     Actions are in [−1, 1] and scaled to the environment's own range here and nowhere else. Nothing resets by
     itself: :meth:`step` returns the true last observation, and the caller resets what has ended.
-    Environment k is seeded with ``seeds[k]`` alone, so it behaves the same in a batch of any size.
+    Environment k is seeded with ``seeds[k]`` alone, so it behaves the same in a batch of any size. Where the task's
+    hand trembles, an action may be replaced by a random one, except on the way to a start (purpose ``reset``).
     """
 
     def __init__(self, task: Task, seeds: Sequence[int], *, render: bool = False) -> None:
@@ -151,6 +155,8 @@ class TaskBatch:
         self._seeds: list[int | None] = [int(seed) for seed in seeds]
         self.elapsed = np.zeros(len(seeds), np.int64)
         self.counts: dict[Purpose, np.ndarray] = {name: np.zeros(len(seeds), np.int64) for name in PURPOSES}
+        tremble = task.disturbances.tremble
+        self._hands = [np.random.default_rng([int(seed), _HAND]) for seed in seeds] if tremble else []
         self._low, self._high = self.spaces.action_low, self.spaces.action_high
         self._scale, self._offset = self.spaces.action_scale, self.spaces.action_offset
 
@@ -180,12 +186,21 @@ class TaskBatch:
         terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
         # float32 bounds times float32 actions can leave the range by a rounding, which MuJoCo would clip silently.
         scaled = np.clip(actions.astype(np.float64) * self._scale + self._offset, self._low, self._high)
-        for index in range(count) if where is None else np.flatnonzero(where):
+        stepped = range(count) if where is None else np.flatnonzero(where)
+        if self._hands and purpose != "reset":
+            self._tremble(scaled, stepped)
+        for index in stepped:
             observations[index], rewards[index], terminated[index], _, _ = self.environments[index].step(scaled[index])
             self.elapsed[index] += 1
             self.counts[purpose][index] += 1
             truncated[index] = self.elapsed[index] >= self.task.horizon
         return Transitions(observations, rewards, terminated, truncated & ~terminated)
+
+    def _tremble(self, scaled: np.ndarray, stepped: Iterable[int]) -> None:
+        for index in stepped:
+            hand = self._hands[index]
+            if hand.random() < self.task.disturbances.tremble:
+                scaled[index] = hand.uniform(self._low, self._high)
 
     def reset_to_seed(self, index: int, seed: int) -> np.ndarray:
         """Start the episode that a fresh environment starts with this seed; returns the observation (O,).
@@ -214,7 +229,11 @@ class TaskBatch:
 
     def capture(self) -> list[SimulatorState]:
         """The full state of every environment."""
-        return [capture(env, int(steps)) for env, steps in zip(self.environments, self.elapsed, strict=True)]
+        captured = [capture(env, int(steps)) for env, steps in zip(self.environments, self.elapsed, strict=True)]
+        if not self._hands:
+            return captured
+        hands = [cast(dict[str, Any], hand.bit_generator.state) for hand in self._hands]
+        return [dataclasses.replace(state, hand=hand) for state, hand in zip(captured, hands, strict=True)]
 
     def restore(self, states: Sequence[SimulatorState]) -> None:
         """Put every environment into a captured state."""
@@ -222,6 +241,8 @@ class TaskBatch:
             self._started(index)
             restore(environment, state)
             self.elapsed[index] = state.elapsed
+            if self._hands and state.hand is not None:
+                self._hands[index].bit_generator.state = dict(state.hand)
 
     def close(self) -> None:
         """Free the environments."""

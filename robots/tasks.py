@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.spaces import Box
 
+from .disturbances import Disturbances
 from .errors import InputError, nearest
 
 
@@ -26,7 +27,7 @@ class Task:
     ``horizon`` is the number of steps after which an episode is truncated. ``random_return`` is the mean
     undiscounted return of uniform random actions and ``expert_return`` that of a good controller; a score is
     normalised with them when the demonstrations do not bring their own. ``terminates`` says whether an episode
-    can end before the horizon (``health`` says when, in words).
+    can end before the horizon (``health`` says when, in words). ``disturbances`` are what its robot suffers from.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task:
     health: str = ""
     random_return: float | None = None
     expert_return: float | None = None
+    disturbances: Disturbances = dataclasses.field(default_factory=Disturbances)
 
     def make(self, *, render: bool = False) -> MujocoEnv:
         """The bare environment, without Gymnasium's wrappers: the batch keeps time and order itself.
@@ -54,6 +56,8 @@ class Task:
             raise InputError(f"task {self.name}: Gymnasium cannot make {self.environment_id}: {error}") from error
         if not isinstance(environment, MujocoEnv) or not isinstance(environment.action_space, Box):
             raise InputError(f"task {self.name}: {self.environment_id} is not a Gymnasium MuJoCo environment")
+        if self.disturbances != Disturbances():
+            self.disturbances.change(environment)
         return environment
 
     @property

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,11 +24,12 @@ from ..imitation.parts import Setting
 from ..imitation.rewards import ConstantReward, ImplicitReward, Reward, TaskReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
-from ..robots import InputError, Spaces, Task, find_task
+from ..robots import Disturbances, InputError, Spaces, Task, find_task
 from .settings import find_choice, settings_of
 
 logger = logging.getLogger(__name__)
 Values = Mapping[str, Any]
+_LARGEST_SEED = 10**9  # seeds of roll-outs are made from it, and have to stay within 63 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +51,13 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
     """
     device = find_device(_text(config, "device"))
     precision = find_precision(_text(config, "precision"), device)
-    torch.set_num_threads(_count(config, "threads") if config["threads"] else available_threads())
-    task = find_task(_text(config, "task"))
+    for group in ("data", "offline", "disturbances", "evaluation", "checkpoint"):
+        if not isinstance(config[group], Mapping):
+            raise InputError(f"{group}={config[group]}: its settings are {group}.<name>=, see --help")
+    _flag(config, "quiet")
+    threads = available_threads() if config["threads"] is None else _count(config, "threads")
+    torch.set_num_threads(threads)
+    task = find_disturbed_task(config)
     for given in (demonstrations, offline):
         if given is not None:
             check_environment(given.source, task, Recorded(given.environment_id, given.environment_keywords))
@@ -58,11 +65,14 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
         demonstrations = _demonstrations(config, task)
     if offline is None:
         offline = _demonstrations(config, task, "offline")
-    seeds = tuple(_count(config, "seed", least=0) + k for k in range(_count(config, "runs")))
+    first = _count(config, "seed", least=0)
+    if first > _LARGEST_SEED:
+        raise InputError(f"seed={first}: a number of at most {_LARGEST_SEED} is expected")
+    seeds = tuple(first + k for k in range(_count(config, "runs")))
     spaces = task.spaces
     normaliser = _normaliser(demonstrations if _flag(config, "normalise") else None, spaces)
     setting = Setting(task, spaces, seeds, normaliser, precision, device, demonstrations, offline)
-    notes: list[str] = []
+    notes = [f"disturbances: {task.disturbances.to_values()}"] if task.disturbances != Disturbances() else []
     loop = config["loop"]["kind"]
     if config["expert"] is not None and loop != "dagger":
         raise InputError(f"expert={config['expert']}: only learner=dagger asks an expert")
@@ -76,6 +86,17 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
         keep_checkpoints=_count(checkpoint, "keep", "checkpoint.keep"),
     )
     return Built(training, fit, _references(task, demonstrations), device, precision, tuple(notes))
+
+
+def find_disturbed_task(config: Values) -> Task:
+    """The task, with the disturbances that its robot suffers from. Errors: :class:`InputError`."""
+    given = {name: value for name, value in config["disturbances"].items() if value}
+    file = given.pop("file", None)
+    if file is not None:
+        given = {**Disturbances.of_file(Path(str(file))).to_values(), **given}
+    task = dataclasses.replace(find_task(_text(config, "task")), disturbances=Disturbances.of_values(given))
+    task.make().close()  # so that a joint or a body that it does not have is known at once
+    return task
 
 
 def find_device(name: str) -> torch.device:
@@ -116,11 +137,18 @@ def _processor_has_bfloat16() -> bool:
 
 
 def resolve_data(config: dict[str, Any]) -> None:
-    """Put a name in the place of `data=auto`: the task's bundled demonstrations, an expert's if there are any.
+    """Put names in their final form: paths whole, disturbances read, the task's bundled demonstrations for `data=auto`.
 
     Errors: :class:`InputError` when none are bundled.
     """
-    if config["data"]["name"] != "auto":
+    for group, key in (("data", "name"), ("offline", "name"), ("", "expert")):
+        values = config[group] if group else config
+        if isinstance(values, dict) and isinstance(values.get(key), str) and Path(values[key]).exists():  # pyright: ignore
+            values[key] = str(Path(values[key]).resolve())  # pyright: ignore  # a run is resumed from anywhere
+    if isinstance(config.get("disturbances"), dict) and config["disturbances"].get("file"):
+        read = find_disturbed_task(config).disturbances.to_values()
+        config["disturbances"] = {**config["disturbances"], **read, "file": None}
+    if not isinstance(config["data"], dict) or config["data"]["name"] != "auto":
         return
     task = find_task(_text(config, "task"))
     names = sorted(name for name in bundled() if name.startswith(f"{task.name}-"))
@@ -148,6 +176,11 @@ def _references(task: Task, demonstrations: Demonstrations | None) -> References
     if demonstrations is not None:
         random = demonstrations.random_return if demonstrations.random_return is not None else random
         expert = demonstrations.expert_return if demonstrations.expert_return is not None else expert
+    if random is not None and random == expert:
+        raise InputError(
+            f"{'' if demonstrations is None else demonstrations.source}: the random and the expert return are both "
+            f"{random:g}, so no score can be made: correct 'random_return' or 'expert_return' in the file"
+        )
     return References(random, expert)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..robots import InputError, Task, find_task
-from .options import option, parse_options, run_command
+from .options import disturbed, option, parse_options, run_command
 from .terminal import progress
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class EvaluateOptions:
     video: Path | None = option(  # noqa: RUF009 (option() is dataclasses.field())
         "also write the first episode to this MP4 file, played by the policy or the run's chosen one", None
     )
+    disturbances: str | None = option(
+        "a YAML file with what the robot suffers from, or off; without it what the policy was trained under", None
+    )
     quiet: bool = option("print nothing but the line of JSON", False)
 
 
@@ -75,7 +78,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     started = time.monotonic()
     torch.set_num_threads(1)  # the networks are too small to share out
     policies = load_policies(options.policy, None if options.task is None else find_task(options.task))
-    task = next(iter(policies.values())).task
+    task = disturbed(next(iter(policies.values())).task, options.disturbances)
     steps = _film(options, task) if options.video is not None else 0
     returns, lengths = _play(options, policies, task)
     pairs = [References(*_references(policy, task)) for policy in policies.values()]

@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from ..robots import InputError, nearest
+from ..robots import Disturbances, InputError, Task, nearest
 
 OptionsT = TypeVar("OptionsT")
+_LARGEST = 2**53  # of whole numbers: larger ones are mistakes, and overflow as seeds
 
 
 def option(help: str, default: Any = dataclasses.MISSING, *, at_least: float | None = None) -> Any:
@@ -64,6 +65,14 @@ def parse_options(
             what = field.metadata["help"]
             raise InputError(f"{key}= is missing: {what} (understudy {command} --help says more)")
     return options(**values)
+
+
+def disturbed(task: Task, given: str | None) -> Task:
+    """The task under the disturbances of a YAML file, under none, or as it is. Errors: :class:`InputError`."""
+    if given is None:
+        return task
+    values = Disturbances() if given == "off" else Disturbances.of_file(Path(given))
+    return dataclasses.replace(task, disturbances=values)
 
 
 def run_command(body: Callable[[], object]) -> int:
@@ -113,6 +122,8 @@ def _checked(key: str, text: str, kind: Any, at_least: float | None) -> Any:
     numbers = value if isinstance(value, tuple) else (value,)
     if at_least is not None and any(number is not None and number < at_least for number in numbers):
         raise InputError(f"{key}={text}: it must be at least {at_least:g}")
+    if any(isinstance(number, int) and number > _LARGEST for number in numbers):
+        raise InputError(f"{key}={text}: it must be at most {_LARGEST}")
     return value
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..robots import InputError, Task, find_task
-from .options import option, parse_options, run_command
+from .options import disturbed, option, parse_options, run_command
 from .terminal import progress
 
 EXAMPLES = (
@@ -63,6 +63,9 @@ class RecordOptions:
         "leave out next_observations, which follow from the rest (a smaller file, unusual for D4RL)", False
     )
     overwrite: bool = option("replace the file if it exists", False)
+    disturbances: str | None = option(
+        "a YAML file with what the robot suffers from, or off; without it what the policy was trained under", None
+    )
     quiet: bool = option("print nothing but the line of JSON", False)
 
 
@@ -138,7 +141,7 @@ def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | None, di
             raise InputError("task= is missing: random actions can be recorded on any task")
         if options.noise:
             raise InputError("noise= is added to a policy's actions: leave it out with random actions")
-        return task, None, {"policy": "uniform random actions"}
+        return disturbed(task, options.disturbances), None, {"policy": "uniform random actions"}
     import torch
 
     from ..imitation.loading import load_policy
@@ -149,7 +152,7 @@ def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | None, di
     act = functools.partial(policy.act, deterministic=options.deterministic)
     name = Path(options.policy).resolve().name
     about = {"policy": name, "deterministic": options.deterministic, "action_noise": options.noise}
-    return task or policy.task, act, about
+    return disturbed(task or policy.task, options.disturbances), act, about
 
 
 def _references(options: RecordOptions, task: Task, returns: Any) -> tuple[float, float | None]:

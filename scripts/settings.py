@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -125,8 +126,8 @@ def _imported(axis: str, path: str) -> Choice:
         sys.path.append(here)
     try:
         part = getattr(importlib.import_module(module_name), class_name, None)
-    except ImportError as error:
-        raise InputError(f"{axis}={path}: {error}") from error
+    except Exception as error:  # the module is the user's: whatever is wrong in it is theirs to read
+        raise InputError(f"{axis}={path}: {type(error).__name__}: {error}") from error
     if part is None or not callable(getattr(part, "create", None)):
         raise InputError(f"{axis}={path}: {module_name} has no class {class_name!r} with a `create` to make it with")
     return Choice((part.__doc__ or path).strip().splitlines()[0], part)
@@ -148,7 +149,7 @@ def prepared(arguments: Sequence[str], *, sweep: bool = False) -> list[str]:
     not in a sweep, where a comma separates values.
     """
     paths = {"data": "data.name", "data.name": "data.name", "offline": "offline.name", "offline.name": "offline.name"}
-    paths |= {"directory": "directory", "resume": "resume", "expert": "expert"}
+    paths |= {"directory": "directory", "resume": "resume", "expert": "expert", "disturbances": "disturbances.file"}
     found: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -178,15 +179,34 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
     return config, learner
 
 
+def first_of_sweep(arguments: Sequence[str]) -> list[str]:
+    """The arguments of the first training of a sweep: `seed=1,2` becomes `seed=1`."""
+    parsed = OverridesParser.create().parse_overrides(list(arguments))
+    firsts = {o.input_line: next(iter(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override()}
+    return [f"{a.partition('=')[0]}={firsts[a]}" if a in firsts else a for a in arguments]
+
+
 def check_choices(overrides: Sequence[str]) -> None:
-    """Refuse arguments that are not `key=value`, and unknown learners, choices and tasks, before hydra does."""
+    """Refuse arguments that are not `key=value`, and unknown learners, choices and tasks, before hydra does.
+
+    Errors: :class:`InputError` for the first that cannot be meant.
+    """
     learners = [path.stem for path in LEARNERS.glob("*.yaml")]
+    seen: set[str] = set()
     for argument in overrides:
         try:
             override = OverridesParser.create().parse_override(argument)
         except HydraException as error:
             raise InputError(f"{argument!r} is not an option: options are written key=value") from error
         key = override.key_or_group
+        if override.type is not OverrideType.CHANGE or not key or key.partition(".")[0] == "hydra":
+            raise InputError(f"{argument!r} is not an option: options are written key=value, of what --help lists")
+        if key in seen:
+            raise InputError(f"{key}= is given twice: give it once")
+        seen.add(key)
+        if key.endswith(".kind"):
+            axis = key.removesuffix(".kind")
+            raise InputError(f"{argument}: choose by {axis}=, which brings the settings that belong to it")
         values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
         for value in map(str, values if key in AXES or key in ("task", "learner") else ()):
             if key == "task":
@@ -215,6 +235,8 @@ def _in_a_sentence(error: Exception, overrides: Sequence[str]) -> str:
 
 def _keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in config.items():
+        if name == "kind":
+            continue
         yield prefix + name
         if isinstance(value, dict):
             yield from _keys(value, f"{prefix}{name}.")

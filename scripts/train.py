@@ -30,10 +30,11 @@ from ..robots import InputError
 from .build import Built, build, resolve_data
 from .options import run_command
 from .report import Reporter, learning_curve, result, table
-from .settings import check_choices, compose, prepared
+from .settings import AXES, check_choices, compose, first_of_sweep, prepared
 from .train_help import train_help
 
-RESUMABLE = ("steps", "threads", "quiet", "resume", "evaluation", "checkpoint", "log_every")
+FLAGS = ("--help", "--multirun", "-m", "--cfg", "-c", "--resolve")
+RESUMABLE = ("steps", "threads", "device", "quiet", "resume", "evaluation", "checkpoint", "log_every")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,8 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _through_hydra(arguments: list[str]) -> None:
     """Let hydra itself handle `--multirun`, `--cfg` and its other flags."""
+    flags = [a for a in arguments if a.startswith("-")]
+    for flag in flags:
+        if flag.partition("=")[0] not in FLAGS:
+            raise InputError(f"train has no {flag}: options are written key=value, the flags are {', '.join(FLAGS)}")
     plain = prepared(arguments, sweep=True)
-    check_choices([a for a in plain if "=" in a and not a.startswith("-")])
+    options = [a for a in plain if "=" in a and not a.startswith("-")]
+    check_choices(options)
+    compose(first_of_sweep(options))  # so that an unknown option is known before a folder is made
 
     @hydra.main(version_base="1.3", config_path="pkg://understudy.scripts.conf", config_name="train")
     def job(config: DictConfig) -> None:
@@ -91,17 +98,27 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     ``**{"agent.learning_rate": 1e-4}``). The run directory is made as by the command.
     Errors: :class:`InputError` as the command.
     """
+    for name in ("resume", "data"):
+        if name in options:
+            raise InputError(f"learn({name}=…): it is for the command; learn() trains anew on what it is given")
     given = {"task": demonstrations.task_name, "quiet": True, **options}
-    texts = ["null" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for v in given.values()]
-    arguments = [f"{name}={text}" for name, text in zip(given, texts, strict=True)]
+    arguments = [f"{name}={_as_text(value)}" for name, value in given.items()]
     config, _ = compose([f"learner={learner}", *arguments])
     values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
     values["learner"] = learner
-    values["data"] |= {"name": demonstrations.source, "in_memory": True}
+    episodes = len(demonstrations.starts)
+    values["data"] |= {"name": demonstrations.source, "in_memory": True, "episodes": episodes}
     check_directory(values)
     built = build(values, demonstrations)
     summary = _fit(values, _new_directory(values), built, None)
     return Policy.from_pretrained(summary["policy"])
+
+
+def _as_text(value: Any) -> str:
+    """A value as the command line has it."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_as_text, value))}]"  # pyright: ignore[reportUnknownArgumentType]
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | None) -> dict[str, Any]:
@@ -115,8 +132,9 @@ def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | N
         with _Signals() as signals, reporter:
             progress = run.fit(reporter, signals.received)
         if progress.stopped is not None:
-            raise Stopped(progress.stopped, progress.step, directory)
+            raise Stopped(progress.stopped, progress.step, directory, resumable=not values["data"].get("in_memory"))
         about = {name: values[name] for name in ("learner", "task", "data")} | {"versions": versions()}
+        about["disturbances"] = built.training.task.disturbances.to_values()
         policy = run.save_policies(about)
         learning_curve(run, directory / "learning_curve.png", f"{values['learner']} on {values['task']}")
         summary = result(run, directory, policy)
@@ -131,8 +149,10 @@ def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | N
 class Stopped(InputError):
     """A signal ended the training; the checkpoint is written. ``code`` is the exit code that shells expect."""
 
-    def __init__(self, name: str, step: int, directory: Path) -> None:
-        super().__init__(f"stopped by {name} at step {step}: go on with understudy train resume={directory}")
+    def __init__(self, name: str, step: int, directory: Path, *, resumable: bool) -> None:
+        onward = f"go on with understudy train resume={directory}"
+        lost = "it cannot go on, for its demonstrations were in memory"
+        super().__init__(f"stopped by {name} at step {step}: {onward if resumable else lost}")
         self.code = 128 + signal.Signals[name].value
 
 
@@ -166,6 +186,8 @@ class _Signals:
 def check_directory(values: dict[str, Any]) -> None:
     """Refuse to write into a folder that holds something. Errors: :class:`InputError`."""
     directory = Path(str(values["directory"]))
+    if values["directory"] == "":
+        raise InputError("directory= is empty: name a folder, or leave it out")
     if values["directory"] is None or not directory.exists():
         return
     if not directory.is_dir() or any(directory.iterdir()):
@@ -200,6 +222,7 @@ def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tu
         raise InputError(f"{directory / 'config.yaml'} is damaged: restore it from a copy") from error
     if not isinstance(stored, dict) or "learner" not in stored or "data" not in stored:  # pyright: ignore
         raise InputError(f"{directory / 'config.yaml'} is damaged: restore it from a copy")
+    stored = _completed(stored, directory / "config.yaml")
     if stored["data"].get("in_memory"):
         raise InputError(f"resume={path}: it was trained on demonstrations in memory, which are not in the run")
     for argument in arguments:
@@ -208,6 +231,27 @@ def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tu
             raise InputError(f"{argument}: a resumed run keeps its settings; only {', '.join(RESUMABLE)} may change")
         stored[name] = values[name] if "." not in argument.partition("=")[0] else _merged(stored, values, argument)
     return directory, stored
+
+
+def _completed(stored: dict[str, Any], file: Path) -> dict[str, Any]:
+    """A stored configuration with today's defaults where it says nothing.
+
+    Errors: :class:`InputError` when a group of settings is no longer one.
+    """
+    axes = [f"{axis}={stored[axis]['kind']}" for axis in AXES if "kind" in (stored.get(axis) or {})]
+    defaults, _ = compose([f"learner={stored['learner']}", *axes])
+    values: dict[str, Any] = OmegaConf.to_container(defaults, resolve=True)  # pyright: ignore
+
+    def merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        found = {**default, **given}
+        for name, value in default.items():
+            if isinstance(value, dict) and not isinstance(found[name], dict):
+                raise InputError(f"{file} is damaged: {name} is {found[name]!r} where settings belong")
+            if isinstance(value, dict):
+                found[name] = merged(value, found[name])  # pyright: ignore[reportUnknownArgumentType]
+        return found
+
+    return merged(values, stored)
 
 
 def _merged(stored: dict[str, Any], values: dict[str, Any], argument: str) -> Any:

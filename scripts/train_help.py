@@ -49,7 +49,8 @@ common options
   offline=more.hdf5         other recordings of the task, for resets to them (offline.episodes=… as for data)
   expert=runs/theirs        for dagger: the policy to ask (a policy or run directory, or an SB3 zip)
   runs=3 seed=0             three independent runs with seeds 0, 1, 2, trained as one
-  steps=100000              environment steps per run (updates, for bc)
+  steps=100000              environment steps of the policy in training, per run (updates, for bc);
+                            steps for resets, rewards and selection are counted beside them
   device=auto               cpu, cuda, cuda:1, or auto: a GPU if there is one
   precision=auto            float32, bfloat16 (matrix products), or auto: bfloat16 where it is native
   threads=2                 processor threads; all that are available when left out

@@ -69,6 +69,11 @@ LEARNERS: dict[str, tuple[str, ...]] = {
 }
 
 
+def last_of_each(*options: str) -> list[str]:
+    """The last `key=value` of each key: the command refuses an option given twice."""
+    return list({option.partition("=")[0]: option for option in options}.values())
+
+
 def make_demonstrations(episodes: int = 3, task_name: str = "hopper") -> Demonstrations:
     """Episodes of random actions, which fall soon."""
     task = find_task(task_name)
@@ -138,7 +143,7 @@ def make(demonstrations: Demonstrations, an_expert: Path) -> Make:
 
     def training(learner: str, *options: str) -> Training:
         asked = [f"expert={an_expert}"] if learner == "dagger" else []
-        config, _ = compose([f"learner={learner}", *SMALL, *LEARNERS[learner], *asked, *options])
+        config, _ = compose([f"learner={learner}", *last_of_each(*SMALL, *LEARNERS[learner], *asked, *options)])
         values = OmegaConf.to_container(config, resolve=True)
         given = None if learner == "sac" else demonstrations
         return build(values, given, offline=given).training  # pyright: ignore

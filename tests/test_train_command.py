@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CLONING, HYBRID, INTERACTIVE, SMALL, same_state
+from conftest import CLONING, HYBRID, INTERACTIVE, SMALL, last_of_each, same_state
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -28,7 +28,7 @@ from understudy.scripts.train import learn, main
 
 def options(data: Path, learner: str, directory: Path, *more: str) -> list[str]:
     sizes = {"hype": HYBRID, "bc": CLONING, "sac": INTERACTIVE}[learner]
-    given = [f"learner={learner}", *SMALL, *sizes, f"directory={directory}", *more]
+    given = last_of_each(f"learner={learner}", *SMALL, *sizes, f"directory={directory}", *more)
     return given if learner == "sac" else [*given, f"data={data}"]
 
 

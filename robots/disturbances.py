@@ -1,0 +1,200 @@
+"""What makes a robot other than the one in the textbook: a hand that trembles, weak motors, another body."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import mujoco as _untyped_mujoco
+import numpy as np
+import yaml
+from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
+from gymnasium.spaces import Box
+
+from .errors import InputError, nearest
+
+# MuJoCo's compiled module comes without types.
+mujoco: Any = _untyped_mujoco
+
+_BODY = ("mass", "length", "friction")
+_HELD = 1e-3  # rad or m that a frozen joint may give way before its limit pushes back
+
+
+@dataclasses.dataclass(frozen=True)
+class Disturbances:
+    """How a task differs from the environment that Gymnasium makes; the default differs in nothing.
+
+    ``tremble`` is the probability with which an action is replaced by a uniform random one when it is taken
+    (what is stored and learned from is the action that was meant). ``actuators`` are factors of what the motors of
+    the named joints give: 0.5 weakens, 0 leaves a joint limp. ``frozen`` joints are held in the middle of their
+    range (where they start, if they have none). ``bodies`` are factors of a body's ``mass``, ``length`` (its own
+    shape, and where its children hang) and ``friction``. ``removed`` bodies are gone with all that hangs on them.
+    """
+
+    tremble: float = 0.0
+    actuators: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
+    frozen: tuple[str, ...] = ()
+    bodies: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict[str, Mapping[str, float]])
+    removed: tuple[str, ...] = ()
+
+    @classmethod
+    def of_values(cls, values: Mapping[str, Any]) -> Self:
+        """From plain values, as YAML and JSON have them. Errors: :class:`InputError` that names what is wrong."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise InputError(f"disturbances have no {name!r}: {nearest(name, known)}")
+        tremble = _number("tremble", values.get("tremble", 0.0))
+        if tremble > 1:
+            raise InputError(f"disturbances.tremble={tremble:g}: a probability is at most 1")
+        bodies = {str(body): _factors(f"bodies.{body}", change) for body, change in _mapping(values, "bodies").items()}
+        for body, change in bodies.items():
+            for name, factor in change.items():
+                if name not in _BODY:
+                    raise InputError(f"disturbances.bodies.{body} has no {name!r}: {nearest(name, _BODY)}")
+                if factor == 0:
+                    raise InputError(f"disturbances.bodies.{body}.{name}=0: remove the body with disturbances.removed")
+        return cls(
+            tremble=tremble,
+            actuators=_factors("actuators", _mapping(values, "actuators")),
+            frozen=_names(values, "frozen"),
+            bodies=bodies,
+            removed=_names(values, "removed"),
+        )
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """From a YAML file. Errors: :class:`InputError` when it cannot be read or is not what it should be."""
+        try:
+            values = yaml.safe_load(path.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: names and values are expected, like tremble: 0.05")
+        try:
+            return cls.of_values(cast(dict[str, Any], values))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def to_values(self) -> dict[str, Any]:
+        """Plain values of what differs, for YAML and JSON; empty when nothing does."""
+        values = {
+            "tremble": self.tremble,
+            "actuators": dict(self.actuators),
+            "frozen": list(self.frozen),
+            "bodies": {body: dict(change) for body, change in self.bodies.items()},
+            "removed": list(self.removed),
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def change(self, environment: MujocoEnv) -> None:
+        """Change the body and the motors of a freshly made environment.
+
+        Errors: :class:`InputError` with the nearest names for a joint or body that it does not have.
+        """
+        if any("length" in change for change in self.bodies.values()) or self.removed:
+            _replace_model(environment, self._respecified(environment))
+        model = environment.model
+        for joint, factor in self.actuators.items():
+            motors = np.flatnonzero(model.actuator_trnid[:, 0] == _index(model, "joint", joint))
+            if not len(motors):
+                raise InputError(f"disturbances.actuators: the joint {joint!r} has no motor")
+            model.actuator_gear[motors] *= factor
+        for joint in self.frozen:
+            _freeze(model, _index(model, "joint", joint))
+        for body, change in self.bodies.items():
+            index = _index(model, "body", body)
+            model.body_mass[index] *= change.get("mass", 1.0)
+            model.body_inertia[index] *= change.get("mass", 1.0)
+            model.geom_friction[model.geom_bodyid == index] *= change.get("friction", 1.0)
+        # What MuJoCo works out from masses when it compiles; it needs the state at rest, and leaves it there.
+        mujoco.mj_setConst(model, environment.data)
+
+    def _respecified(self, environment: MujocoEnv) -> Any:
+        """The model compiled anew from its file, with other lengths and without what is removed."""
+        specification = mujoco.MjSpec.from_file(environment.fullpath)
+        for body, change in self.bodies.items():
+            if "length" in change:
+                _index(environment.model, "body", body)
+                _stretch(specification.body(body), change["length"])
+        for body in self.removed:
+            _index(environment.model, "body", body)
+            specification.delete(specification.body(body))
+        return specification.compile()
+
+
+def _stretch(body: Any, factor: float) -> None:
+    """Make a body's shapes longer, and move what hangs on it."""
+    for geom in body.geoms:
+        geom.size = [geom.size[0] * (factor if geom.type == mujoco.mjtGeom.mjGEOM_SPHERE else 1.0), *geom.size[1:]]
+        if np.isfinite(geom.fromto).all():
+            geom.fromto = np.asarray(geom.fromto) * factor
+        else:
+            geom.pos = np.asarray(geom.pos) * factor
+            geom.size = [geom.size[0], geom.size[1] * factor, geom.size[2] * factor]
+    for part in (*body.bodies, *body.sites):
+        part.pos = np.asarray(part.pos) * factor
+
+
+def _replace_model(environment: MujocoEnv, model: Any) -> None:
+    """Give an environment another model, as if it had been made with it."""
+    environment.model = model
+    environment.data = mujoco.MjData(model)
+    environment.init_qpos = environment.data.qpos.ravel().copy()
+    environment.init_qvel = environment.data.qvel.ravel().copy()
+    renderer = environment.mujoco_renderer
+    renderer.model, renderer.data = model, environment.data
+    environment._set_action_space()  # pyright: ignore[reportPrivateUsage]
+    mujoco.mj_forward(model, environment.data)
+    size = len(cast(np.ndarray, environment._get_obs()))  # pyright: ignore
+    environment.observation_space = Box(-np.inf, np.inf, (size,), np.float64)
+
+
+def _freeze(model: Any, joint: int) -> None:
+    """Hold a hinge or slide joint where it is."""
+    if model.jnt_type[joint] not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+        raise InputError(f"disturbances.frozen: {model.joint(joint).name!r} turns or moves freely, it cannot be held")
+    held = model.qpos0[model.jnt_qposadr[joint]]
+    if model.jnt_limited[joint]:
+        held = model.jnt_range[joint].mean()
+    model.jnt_limited[joint] = 1
+    model.jnt_range[joint] = (held - _HELD, held + _HELD)
+
+
+def _index(model: Any, kind: str, name: str) -> int:
+    """The number of a joint or body by its name."""
+    count = {"joint": model.njnt, "body": model.nbody}[kind]
+    names = [getattr(model, kind)(index).name for index in range(count)]
+    if name not in names or not name:
+        raise InputError(f"the robot has no {kind} {name!r}: {nearest(name, [n for n in names if n])}")
+    return names.index(name)
+
+
+def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = values.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"disturbances.{name}={value}: names and factors are expected, like {{name: 0.5}}")
+    return cast(Mapping[str, Any], value)
+
+
+def _factors(where: str, value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"disturbances.{where}={value}: names and factors are expected, like {{mass: 1.5}}")
+    items = cast(Mapping[str, Any], value).items()
+    return {str(name): _number(f"{where}.{name}", factor) for name, factor in items}
+
+
+def _number(where: str, value: Any) -> float:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value) and value >= 0
+    if not good:
+        raise InputError(f"disturbances.{where}={value}: a number of at least 0 is expected")
+    return float(value)
+
+
+def _names(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = values.get(name) or ()
+    if not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value) or isinstance(value, str):
+        raise InputError(f"disturbances.{name}={value}: a list of names is expected, like [ankle_4]")
+    return tuple(cast(Sequence[str], value))

@@ -1,0 +1,181 @@
+"""Robots that are not as in the textbook: what changes, what does not, and that it is seeded and recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import HYBRID, SMALL, Make, run_to, same_state
+from policies import make_policy
+
+from understudy.imitation import Policy
+from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
+from understudy.robots import Disturbances, InputError, Task, TaskBatch, find_task
+from understudy.scripts.evaluate import main as evaluate
+from understudy.scripts.record import main as record
+from understudy.scripts.train import main as train
+
+
+def disturbed(name: str, **values: Any) -> Task:
+    return dataclasses.replace(find_task(name), disturbances=Disturbances.of_values(values))
+
+
+def play(task: Task, steps: int, *, seeds: tuple[int, ...] = (0,), purpose: Any = "policy") -> np.ndarray:
+    """Observations (T, R, O) under the same drawn actions."""
+    tasks, random = TaskBatch(task, seeds), np.random.default_rng(0)
+    tasks.reset()
+    size = tasks.spaces.action_size
+    seen = [
+        tasks.step(np.tile(random.uniform(-1, 1, size), (len(seeds), 1)), purpose).next_observations
+        for _ in range(steps)
+    ]
+    tasks.close()
+    return np.stack(seen)
+
+
+def test_nothing_differs_by_default() -> None:
+    assert Disturbances().to_values() == {}
+    assert np.array_equal(play(find_task("hopper"), 30), play(disturbed("hopper", tremble=0, frozen=[]), 30))
+
+
+def test_a_hand_trembles_as_often_as_it_says_and_by_its_own_seed() -> None:
+    still, trembling = find_task("halfcheetah"), disturbed("halfcheetah", tremble=0.3)
+    steps, differ, tasks, other = 400, 0, TaskBatch(trembling, [5]), TaskBatch(still, [5])
+    tasks.reset()
+    other.reset()
+    for _ in range(steps):
+        before = tasks.capture()
+        after = tasks.step(np.zeros((1, 6), np.float32), "policy").next_observations
+        other.restore([dataclasses.replace(before[0], hand=None)])
+        differ += int(not np.array_equal(after, other.step(np.zeros((1, 6), np.float32), "policy").next_observations))
+    tasks.close()
+    other.close()
+    assert abs(differ / steps - 0.3) < 4 * np.sqrt(0.3 * 0.7 / steps)
+    both = play(trembling, 60, seeds=(1, 2))
+    assert np.array_equal(both[:, :1], play(trembling, 60, seeds=(1,)))
+    assert not np.array_equal(both[:, 0], both[:, 1])
+
+
+def test_the_hand_is_still_on_the_way_to_a_start() -> None:
+    assert np.array_equal(
+        play(disturbed("hopper", tremble=1), 20, purpose="reset"), play(find_task("hopper"), 20, purpose="reset")
+    )
+
+
+def test_a_training_under_a_trembling_hand_resumes_bit_equal(make: Make, tmp_path: Path) -> None:
+    def tremble() -> Any:
+        return make("hype", "disturbances.tremble=0.2")
+
+    whole, half = run_to(tremble(), 200), run_to(tremble(), 100)
+    save_checkpoint(tmp_path, half.steps, half.state())
+    resumed = tremble()
+    resumed.set_state(load_checkpoint(tmp_path))
+    assert same_state(run_to(resumed, 200).state(), whole.state())
+    assert not same_state(run_to(make("hype"), 200).state(), whole.state())
+
+
+def test_factors_reach_the_model_and_only_what_they_name() -> None:
+    plain = find_task("ant").make()
+    changed = disturbed(
+        "ant", actuators={"hip_4": 0.5, "ankle_4": 0}, bodies={"torso": {"mass": 2, "friction": 0.5}}
+    ).make()
+    mass = changed.model.body_mass / plain.model.body_mass.clip(1e-9)
+    torso = plain.model.body("torso").id
+    assert mass[torso] == pytest.approx(2)
+    assert np.delete(mass, [0, torso]) == pytest.approx(1)
+    assert changed.model.body_subtreemass[0] > plain.model.body_subtreemass[0]  # worked out anew
+    gears = changed.model.actuator_gear[:, 0] / plain.model.actuator_gear[:, 0]
+    named = {plain.model.joint(plain.model.actuator_trnid[k, 0]).name: gear for k, gear in enumerate(gears)}
+    assert named == {**dict.fromkeys(named, 1.0), "hip_4": 0.5, "ankle_4": 0.0}
+    friction = changed.model.geom_friction / plain.model.geom_friction
+    on_torso = plain.model.geom_bodyid == torso
+    assert friction[on_torso] == pytest.approx(0.5)
+    assert friction[~on_torso] == pytest.approx(1)
+    plain.close()
+    changed.close()
+
+
+def test_a_frozen_joint_stays_and_the_others_move() -> None:
+    seen = play(disturbed("ant", frozen=["ankle_1"]), 60)[20:, 0]  # after the limit has taken hold
+    names = ["hip_1", "ankle_1", "hip_2", "ankle_2", "hip_3", "ankle_3", "hip_4", "ankle_4"]
+    angles = dict(zip(names, seen[:, 5:13].T, strict=True))
+    assert np.abs(angles["ankle_1"] - np.deg2rad(50)).max() < 0.05  # the middle of its range
+    assert np.ptp(angles["ankle_2"]) > 0.3
+
+
+def test_a_longer_thigh_is_longer_and_a_removed_leg_is_gone() -> None:
+    plain, longer = find_task("walker2d").make(), disturbed("walker2d", bodies={"thigh": {"length": 1.5}}).make()
+    thigh, leg = (plain.model.body(name).id for name in ("thigh", "leg"))
+    geom = plain.model.body_geomadr[thigh]
+    assert longer.model.geom_size[geom, 1] == pytest.approx(1.5 * plain.model.geom_size[geom, 1])
+    assert longer.model.body_pos[leg] == pytest.approx(1.5 * plain.model.body_pos[leg])
+    plain.close()
+    longer.close()
+    three_legged = disturbed("ant", removed=["front_left_leg"])
+    assert (three_legged.spaces.observation_size, three_legged.spaces.action_size) == (23, 6)
+    assert np.isfinite(play(three_legged, 30)).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trembel": 0.1}, "no 'trembel'.*tremble"),
+        ({"tremble": 1.5}, "at most 1"),
+        ({"tremble": True}, "a number of at least 0"),
+        ({"actuators": {"hip": 0.5}}, "no joint .hip.: did you mean hip_"),
+        ({"actuators": {"root": 0.5}}, "'root' has no motor"),
+        ({"actuators": [1]}, "names and factors"),
+        ({"frozen": ["root"]}, "cannot be held"),
+        ({"frozen": "ankle_1"}, "a list of names"),
+        ({"bodies": {"torso": {"weight": 2}}}, "has no .weight.: "),
+        ({"bodies": {"torso": {"mass": 0}}}, "removed"),
+        ({"bodies": {"leg": {"length": 2}}}, "no body 'leg'"),
+        ({"removed": ["tail"]}, "no body 'tail'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        disturbed("ant", **values).make()
+
+
+def test_a_file_of_four_lines_goes_from_training_to_evaluation(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "heavy.yaml"
+    path.write_text("tremble: 0.1\nactuators: {foot_joint: 0.5}\nbodies:\n  torso: {mass: 1.5}\n")
+    run, written = tmp_path / "run", yaml.safe_load(path.read_text())
+    arguments = ["learner=hype", *SMALL, *HYBRID, f"data={data_file}", f"directory={run}", f"disturbances={path}"]
+    assert train([*arguments, "disturbances.tremble=0.2"]) == 0
+    path.unlink()
+    stored = yaml.safe_load((run / "config.yaml").read_text())["disturbances"]
+    assert stored["file"] is None
+    assert {**written, "tremble": 0.2} == {name: value for name, value in stored.items() if value}
+    policy = Policy.from_pretrained(run / "policy")
+    assert policy.config.training["disturbances"] == {**written, "tremble": 0.2}
+    assert policy.task.disturbances.tremble == 0.2
+    assert any("tremble" in note for note in json.loads((run / "run.json").read_text())["notes"])
+    assert train([f"resume={run}", "steps=220"]) == 0
+    capsys.readouterr()
+    returns = []
+    for more in ([], ["disturbances=off"]):
+        assert evaluate([str(run), "episodes=3", "quiet=true", *more]) == 0
+        returns.append(json.loads(capsys.readouterr().out)["return"]["runs"])
+    assert returns[0] != returns[1]
+
+
+def test_demonstrations_are_recorded_under_disturbances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_policy(seed=1).save_pretrained(tmp_path / "policy")
+    (tmp_path / "limp.yaml").write_text("actuators: {thigh_joint: 0}")
+    returns = []
+    for name in ("off", str(tmp_path / "limp.yaml")):
+        out = tmp_path / f"{len(returns)}.hdf5"
+        assert record([str(tmp_path / "policy"), "episodes=2", f"out={out}", "quiet=true", f"disturbances={name}"]) == 0
+        returns.append(json.loads(capsys.readouterr().out)["return"]["mean"])
+    assert returns[0] != returns[1]
+    assert record([str(tmp_path / "policy"), "out=x.hdf5", f"disturbances={tmp_path / 'nothing.yaml'}"]) == 2
+    assert "nothing.yaml" in capsys.readouterr().err
