@@ -142,7 +142,7 @@ def resolve_data(config: dict[str, Any]) -> None:
     Errors: :class:`InputError` when none are bundled.
     """
     for group, key in (("data", "name"), ("offline", "name"), ("", "expert")):
-        values = config[group] if group else config
+        values = config.get(group) if group else config
         if isinstance(values, dict) and isinstance(values.get(key), str) and Path(values[key]).exists():  # pyright: ignore
             values[key] = str(Path(values[key]).resolve())  # pyright: ignore  # a run is resumed from anywhere
     if isinstance(config.get("disturbances"), dict) and config["disturbances"].get("file"):

@@ -13,8 +13,8 @@ from understudy.robots import InputError, Spaces, find_task, set_physics_state
 from understudy.scripts.build import resolve_data
 
 
-def test_there_are_some_for_the_task_of_the_first_command() -> None:
-    assert any(name.startswith("hopper-") for name in bundled())
+def test_three_experts_are_bundled() -> None:
+    assert {"hopper-expert", "walker2d-expert", "halfcheetah-expert"} <= set(bundled())
 
 
 @pytest.mark.parametrize("name", sorted(bundled()))

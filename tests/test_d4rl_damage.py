@@ -69,6 +69,17 @@ def test_no_terminals_and_no_timeouts(tmp_path: Path, reacher: Demonstrations, o
         read_d4rl(tmp_path / "file.hdf5")
 
 
+def test_pieces_of_episodes_without_any_mark_are_refused(edited: Callable[[Damage], Path], hopper: Demonstrations):
+    """Three pieces in a row that together do not reach the horizon: nothing says where one ends."""
+
+    def damage(file: h5py.File) -> None:
+        remove("timeouts", "next_observations")(file)
+        file["terminals"][...] = False
+
+    with pytest.raises(InputError, match=rf"row 0 begins an episode of {len(hopper)} rows that neither ends nor lasts"):
+        read_d4rl(edited(damage))
+
+
 def test_unmarked_falls_show_in_the_next_observations(edited: Callable[[Damage], Path], hopper: Demonstrations):
     def damage(file: h5py.File) -> None:
         del file["timeouts"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from scipy import stats
 from torch import Tensor
 
 from understudy.datasets import Demonstrations
+from understudy.imitation import Policy
+from understudy.imitation.fit import FitConfig, References, Run
 from understudy.imitation.interactive import InteractiveTraining
 from understudy.imitation.networks import StackedMLP
 from understudy.imitation.randomness import Generators
@@ -161,6 +165,49 @@ def test_a_worse_policy_is_not_deployed(make: Make) -> None:
     assert (best < np.inf).all()
     about = training.policy(1, {}).config.training
     assert about["chosen_at_step"] == training.selection.chosen_at[1] in (100, 160, 200)
+
+
+def test_the_last_policy_races_too_and_what_it_came_to_is_logged(make: Make, tmp_path: Path) -> None:
+    """Steps that are no multiple of `select_every`, and rows of the log that do not fall on the race."""
+    training = make("hype", "steps=190", "loop.select_every=100")
+    run = Run(training, tmp_path, FitConfig(1000, 1, 1000, 70), References(None, None))
+    run.fit(lambda progress, metrics: None, lambda: None)
+    assert isinstance(training, InteractiveTraining)
+    assert training.selection is not None
+    raced = [row for row in csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()) if row["run"] == "0"]
+    assert [row["step"] for row in raced if row["candidate_occupancy_distance"]] == ["140"]
+    assert set(training.selection.chosen_at) <= {100, 190}
+    training.selection.best[:] = np.inf
+    training.steps -= 1
+    training.advance()
+    assert training.selection.chosen_at.tolist() == [190, 190]
+
+
+def test_the_deployed_run_is_the_one_that_imitates_best_not_the_one_that_returns_most(
+    make: Make, tmp_path: Path
+) -> None:
+    training = make("hype")
+    run = Run(training, tmp_path, FitConfig(100, 1, 1000, 100), References(None, None))
+    run.fit(lambda progress, metrics: None, lambda: None)
+    assert isinstance(training, InteractiveTraining)
+    assert training.selection is not None
+    for better in (0, 1):
+        training.selection.best[:] = np.where(np.arange(2) == better, 1.0, 2.0)
+        for point in run.progress.points:
+            point.returns[:] = np.where(np.arange(2) == better, 0.0, 9.0)[:, None]
+        assert run.best_run()[0] == better
+        saved = Policy.from_pretrained(run.save_policies({}))
+        assert saved.config.training["run"] == better
+    assert run_to(make("bc"), 100).ranking() is None
+
+
+def test_what_cannot_be_measured_is_not_chosen_and_blocks_nothing() -> None:
+    nets = [StackedMLP((1,), (11, 4, 3)) for _ in range(2)]
+    selection = Selection(Scripted(np.nan, 1.0, 3.0), 2, HOPPER, [0], nets[0])
+    selection.consider(10, still, nets[0], np.zeros(1, np.int64))
+    assert selection.best.tolist() == [np.inf]
+    selection.consider(20, still, nets[1], np.zeros(1, np.int64))
+    assert (selection.best.tolist(), selection.chosen_at.tolist()) == ([2.0], [20])
 
 
 @pytest.mark.parametrize(
