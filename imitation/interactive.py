@@ -254,7 +254,7 @@ class InteractiveTraining:
         net, head = self.agent.deployed()
         if self.selection is not None and self.selection.begun:
             net, training = self.selection.net, {**training, "chosen_at_step": int(self.selection.chosen_at[run])}
-        return Policy.of_network(net, run, self.agent.normaliser, head, self.task, self.tasks.spaces, training)
+        return Policy.of_network(net, run, self.agent.policy_normaliser, head, self.task, self.tasks.spaces, training)
 
     def ranking(self) -> np.ndarray | None:
         """The measure by which each run's deployed policy was chosen (R,): lower is better; none without one."""

@@ -178,6 +178,14 @@ class Normaliser(nn.Module):
         std = torch.as_tensor(observations.std(0, dtype=np.float64)).clamp(min=floor)
         return cls(mean, std, limit)
 
+    def hiding(self, view: np.ndarray | None) -> Normaliser:
+        """The same, but 0 where the mask ``view`` (O,) is 0; nothing is hidden without one."""
+        if view is None:
+            return self
+        hidden = torch.from_numpy(view == 0).to(self.mean.device)
+        # Finite, so that a policy's file still has numbers alone; whatever is divided by it is nothing.
+        return Normaliser(self.mean.masked_fill(hidden, 0.0), self.std.masked_fill(hidden, _HIDDEN), self.limit)
+
     def forward(self, observations: Tensor) -> Tensor:
         """(..., O) -> (..., O)."""
         if math.isinf(self.limit):
@@ -185,6 +193,7 @@ class Normaliser(nn.Module):
         return ((observations - self.mean) / self.std).clamp(-self.limit, self.limit)
 
 
+_HIDDEN = 1e30
 LOG_STD_RANGE = (-20.0, 2.0)  # as in stable-baselines3's SAC
 _SQUASH_EPSILON = 1e-6  # the same, inside the logarithm of the tanh's slope
 

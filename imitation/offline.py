@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import Demonstrations
-from ..robots import PURPOSES, InputError, Spaces, Task
+from ..robots import PURPOSES, InputError, Spaces, Task, view_mask
 from .networks import DeterministicActor, GaussianActor, Normaliser
 from .optimisers import Adam
 from .policy import Policy
@@ -24,7 +24,8 @@ class CloningConfig:
     """Behaviour cloning by ``loss``: ``squared-error`` of a deterministic actor, or ``likelihood`` of a Gaussian.
 
     ``steps`` counts updates on ``batch_size`` rows drawn with replacement. Expert actions at the edge of the
-    range are moved inside by 1e-5 for the likelihood, which is infinite at the edge.
+    range are moved inside by 1e-5 for the likelihood, which is infinite at the edge. ``view`` names the parts of the
+    observation that the policy may see (:func:`understudy.robots.view_mask`; all when empty).
     """
 
     steps: int = 20_000
@@ -33,6 +34,7 @@ class CloningConfig:
     weight_decay: float = 0.0
     hidden: tuple[int, ...] = (256, 256)
     loss: Literal["squared-error", "likelihood"] = "squared-error"
+    view: tuple[str, ...] = ()
 
 
 class BehaviourCloning:
@@ -59,7 +61,7 @@ class BehaviourCloning:
         sizes = (len(seeds), spaces.observation_size, spaces.action_size, config.hidden)
         self.actor = GaussianActor(*sizes) if config.loss == "likelihood" else DeterministicActor(*sizes)
         self.actor.to(self.device)
-        self.normaliser = normaliser.to(self.device)
+        self.normaliser = normaliser.hiding(view_mask(task, config.view, "loop.view")).to(self.device)
         self.generators = Generators(seeds, self.device)
         self.actor.net.initialise(self.generators)
         self.actor.net.set_precision(precision)

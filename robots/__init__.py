@@ -16,6 +16,7 @@ from .simulation import (
     set_physics_state,
 )
 from .tasks import TASKS, Spaces, Task, find_task, task_of_environment
+from .views import observation_parts, view_mask
 
 __all__ = [
     "PURPOSES",
@@ -32,9 +33,11 @@ __all__ = [
     "capture",
     "find_task",
     "nearest",
+    "observation_parts",
     "physics_state",
     "place",
     "restore",
     "set_physics_state",
     "task_of_environment",
+    "view_mask",
 ]

@@ -84,7 +84,7 @@ def test_the_cloning_term_pulls_towards_expert_actions_on_expert_rows() -> None:
         agent = TD3BC(config, RUNS, O, A, Normaliser.identity(O))
         agent.initialise(Generators(range(RUNS)))
         batch, expert = random_batch(1), random_batch(2)
-        found = agent.actor_loss(batch.observations, expert)
+        found = agent.actor_loss(batch.observations, batch.observations, expert)
         actions = agent.actor(batch.observations)
         values = agent.critic(batch.observations, actions)[:, 0]
         error = (agent.actor(expert.observations) - expert.actions).square().mean((1, 2))

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from ...robots import InputError
+from ...robots import InputError, view_mask
 from ..networks import Initialisation, Normaliser, StackedMLP
 from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..parts import Setting
@@ -24,9 +24,13 @@ class Agent(Protocol):
     Updates are pure functions of tensors: no files, loggers, syncs or draws.
     """
 
-    normaliser: Normaliser
     has_density: bool
     implies_reward: bool
+
+    @property
+    def policy_normaliser(self) -> Normaliser:
+        """What the policy's observations go through, parts that it may not see hidden."""
+        ...
 
     @property
     def noise_rows(self) -> int:
@@ -103,6 +107,8 @@ class ActorCriticConfig:
     ``layer_norm`` normalises the critics' hidden layers. ``cloning_weight`` is that of a squared error between the
     actor's actions and the expert's, on expert rows. With ``averaging`` the policy that is evaluated and deployed
     has an average of the actor's parameters (:class:`Average`); acting to collect data is always the actor's.
+    ``policy_view`` and ``critic_view`` name the parts of the observation that actor and critics may see
+    (:func:`understudy.robots.view_mask`); all of it when they are empty.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -114,6 +120,8 @@ class ActorCriticConfig:
     initialisation: Initialisation = "linear"
     cloning_weight: float = 0.0
     averaging: float | None = None
+    policy_view: tuple[str, ...] = ()
+    critic_view: tuple[str, ...] = ()
 
 
 class ActorCritic(nn.Module):
@@ -132,7 +140,13 @@ class ActorCritic(nn.Module):
         """For a setting. Errors: :class:`InputError` for a cloning term without demonstrations."""
         if config.cloning_weight and setting.demonstrations is None:
             raise InputError("agent.cloning_weight needs demonstrations: give data=<bundled name or file>")
-        return cls(config, *setting.sizes)
+        runs, observation_size, action_size, normaliser, precision = setting.sizes
+        critics = normaliser.hiding(view_mask(setting.task, config.critic_view, "agent.critic_view"))
+        agent = cls(config, runs, observation_size, action_size, critics, precision)
+        if config.policy_view or config.critic_view:
+            policy = normaliser.hiding(view_mask(setting.task, config.policy_view, "agent.policy_view"))
+            agent.set_policy_normaliser(policy)
+        return agent
 
     def __init__(
         self,
@@ -150,6 +164,20 @@ class ActorCritic(nn.Module):
         self.action_size = action_size
         self.precision = precision
         self._computing: list[StackedMLP] = []
+        self._policy_normaliser: Normaliser | None = None
+
+    @property
+    def policy_normaliser(self) -> Normaliser:
+        """What the policy's observations go through: the critics' normaliser, unless it has one of its own."""
+        return self.normaliser if self._policy_normaliser is None else self._policy_normaliser
+
+    def set_policy_normaliser(self, normaliser: Normaliser) -> None:
+        """Let the policy see through another normaliser than the critics."""
+        self._policy_normaliser = normaliser
+
+    def seen_by_policy(self, observations: Tensor, normalised: Tensor) -> Tensor:
+        """The policy's view of observations whose view by the critics is ``normalised`` already."""
+        return normalised if self._policy_normaliser is None else self._policy_normaliser(observations)
 
     @property
     def wants_expert_rows(self) -> bool:
@@ -182,8 +210,10 @@ class ActorCritic(nn.Module):
             network.set_precision(self.precision)
 
     def rows(self, observations: Tensor) -> Tensor:
-        """Normalised observations (R, ..., O) as (R, B, O)."""
-        return self.normaliser(observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1))
+        """The policy's view of observations (R, ..., O), as (R, B, O)."""
+        return self.policy_normaliser(
+            observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1)
+        )
 
     def deployed(self) -> tuple[StackedMLP, Head]:
         """The averaged actor."""

@@ -89,7 +89,8 @@ class SAC(ActorCritic):
         detached metrics (R,).
         """
         observations = self.normaliser(batch.observations)
-        actions, log_probs = self.actor.sample(observations, noise[:, 0])
+        seen = self.seen_by_policy(batch.observations, observations)
+        actions, log_probs = self.actor.sample(seen, noise[:, 0])
         coefficient = self.log_entropy_coefficient.detach().exp()
         metrics = {"entropy_coefficient": coefficient, "entropy": -log_probs.detach().mean(-1)}
         if self.config.tune_entropy:
@@ -134,7 +135,8 @@ class SAC(ActorCritic):
     def discounted_next_values(self, batch: Batch, noise: Tensor, coefficient: Tensor) -> Tensor:
         """γ (1 − terminated) V̄(s') (R, B) with V̄ = min_j Q̄_j(s', a') − α log π(a'|s'), a' from the policy."""
         next_observations = self.normaliser(batch.next_observations)
-        next_actions, next_log_probs = self.actor.sample(next_observations, noise)
+        seen = self.seen_by_policy(batch.next_observations, next_observations)
+        next_actions, next_log_probs = self.actor.sample(seen, noise)
         next_values = self.target_critic(next_observations, next_actions).amin(1)
         next_values = next_values - coefficient[:, None] * next_log_probs
         return self.config.discount * (1 - batch.terminated) * next_values
@@ -149,7 +151,7 @@ class SAC(ActorCritic):
     def cloning_error(self, expert: Batch, noise: Tensor) -> Tensor:
         """The squared error between sampled and expert actions on expert rows, (R,)."""
         size = expert.observations.shape[1]
-        actions, _ = self.actor.sample(self.normaliser(expert.observations), noise[:, :size])
+        actions, _ = self.actor.sample(self.policy_normaliser(expert.observations), noise[:, :size])
         return (actions - expert.actions).square().mean((1, 2))
 
     def _follow(self) -> None:
@@ -166,7 +168,7 @@ class SAC(ActorCritic):
     def log_prob(self, batch: Batch) -> Tensor:
         """log π(a|s) (R, B) of a batch under the current policy, without gradient."""
         with torch.no_grad():
-            return self.actor.log_prob(self.normaliser(batch.observations), batch.actions)
+            return self.actor.log_prob(self.policy_normaliser(batch.observations), batch.actions)
 
     def deployed(self) -> tuple[StackedMLP, Head]:
         """The averaged actor."""

@@ -98,7 +98,8 @@ class TD3(ActorCritic):
         metrics = self.critic_loss(batch, observations, noise[:, 0])
         self.critic_optimiser.step(metrics["critic_loss"].sum())
         if phase == 1:
-            losses = self.actor_loss(observations, expert)
+            seen = self.seen_by_policy(batch.observations, observations)
+            losses = self.actor_loss(observations, seen, expert)
             self.actor_optimiser.step(losses["actor_loss"].sum())
             follow(self.target_actor.net, self.actor.net, self.config.target_rate)
             follow(self.target_critic.net, self.critic.net, self.config.target_rate)
@@ -112,21 +113,25 @@ class TD3(ActorCritic):
         with torch.no_grad():
             next_observations = self.normaliser(batch.next_observations)
             smoothing = (noise * config.target_noise).clamp(-config.target_clip, config.target_clip)
-            next_actions = (self.target_actor(next_observations) + smoothing).clamp(-1, 1)
+            seen = self.seen_by_policy(batch.next_observations, next_observations)
+            next_actions = (self.target_actor(seen) + smoothing).clamp(-1, 1)
             next_values = self.target_critic(next_observations, next_actions).amin(1)
             target = batch.rewards + config.discount * (1 - batch.terminated) * next_values
         values = self.critic(observations, batch.actions)
         loss = (values - target[:, None]).square().mean(-1).sum(-1)
         return {"critic_loss": loss, "value": values.detach().mean((1, 2))}
 
-    def actor_loss(self, observations: Tensor, expert: Batch | None) -> dict[str, Tensor]:
-        """−mean Q₁(s, π(s)), or with a cloning term −λ mean Q₁ + weight · (π(s_E) − a_E)²; (R,)."""
-        values = self.critic(observations, self.actor(observations))[:, 0]
+    def actor_loss(self, observations: Tensor, seen: Tensor, expert: Batch | None) -> dict[str, Tensor]:
+        """−mean Q₁(s, π(s)), or with a cloning term −λ mean Q₁ + weight · (π(s_E) − a_E)²; (R,).
+
+        ``observations`` and ``seen`` are the critics' and the policy's view of the batch, normalised.
+        """
+        values = self.critic(observations, self.actor(seen))[:, 0]
         if not self.config.cloning_weight:
             return {"actor_loss": -values.mean(-1)}
         assert expert is not None
         scale = self.config.value_scale / values.detach().abs().mean(-1).clamp(min=1e-6)
-        error = (self.actor(self.normaliser(expert.observations)) - expert.actions).square().mean((1, 2))
+        error = (self.actor(self.policy_normaliser(expert.observations)) - expert.actions).square().mean((1, 2))
         return {"actor_loss": self.config.cloning_weight * error - scale * values.mean(-1), "cloning_error": error}
 
     @torch.no_grad()

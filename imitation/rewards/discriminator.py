@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...robots import view_mask
 from ..networks import Discriminator, Initialisation, Normaliser
 from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..parts import Setting
@@ -29,6 +30,7 @@ class DiscriminatorConfig:
     """Sizes and schedule of a learned reward.
 
     ``inputs`` is what the discriminator sees of a transition (``all``: state, action and next state).
+    ``view`` names the parts of states that it may see (:func:`understudy.robots.view_mask`; all when empty).
     ``members`` networks of their own initialisation are trained on the same rows, and their scores combined by
     ``combine``. ``update_every`` agent updates the discriminator takes one step on ``batch_size`` rows of each
     side; the learner's are drawn from its newest ``recent_rows`` steps (from all of them when left out).
@@ -39,6 +41,7 @@ class DiscriminatorConfig:
     """
 
     inputs: Inputs = "state-action"
+    view: tuple[str, ...] = ()
     hidden: tuple[int, ...] = (256, 256)
     members: int = 1
     combine: Combine = "mean"
@@ -108,7 +111,9 @@ class DiscriminatorReward(nn.Module):
         """For a setting. A task without early ends needs no absorbing state."""
         if not setting.task.terminates:
             config = dataclasses.replace(config, absorbing=False)
-        return cls(config, *setting.sizes)
+        runs, observation_size, action_size, normaliser, precision = setting.sizes
+        view = view_mask(setting.task, config.view, "reward.view")
+        return cls(config, runs, observation_size, action_size, normaliser.hiding(view), precision)
 
     @property
     def early_ends(self) -> str:

@@ -1,0 +1,92 @@
+"""Who may see what: what is hidden changes nothing, what is shown does, for policy, critics, reward and cloning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Make, run_to
+from torch import Tensor
+
+from understudy.imitation import Policy
+from understudy.imitation.interactive import InteractiveTraining
+from understudy.imitation.replay import Batch
+from understudy.robots import InputError, find_task, observation_parts, view_mask
+
+SEEN = torch.randn(2, 6, 11, generator=torch.Generator().manual_seed(3))
+
+
+def other(part: str) -> Tensor:
+    """The same observations, but for one part."""
+    changed = SEEN.clone()
+    changed[..., observation_parts(find_task("hopper"))[part]] += 1
+    return changed
+
+
+def test_the_parts_of_observations_are_gymnasiums() -> None:
+    assert observation_parts(find_task("hopper")) == {"positions": slice(0, 5), "velocities": slice(5, 11)}
+    assert list(observation_parts(find_task("humanoid"))) == [
+        "positions", "velocities", "cinert", "cvel", "qfrc_actuator", "cfrc_ext",
+    ]  # fmt: skip
+    assert observation_parts(find_task("reacher")) == {}
+    mask = view_mask(find_task("hopper"), ["0:2", "7"], "view")
+    assert mask is not None
+    assert mask.nonzero()[0].tolist() == [0, 1, 7]
+    assert view_mask(find_task("hopper"), [], "view") is None
+
+
+@pytest.mark.parametrize(
+    ("task", "view", "message"),
+    [
+        ("hopper", "speeds", "agent.policy_view: hopper has no part 'speeds'"),
+        ("hopper", "4:12", "not within the 11 columns"),
+        ("hopper", "5:5", "not within the 11 columns"),
+        ("reacher", "positions", "ranges of the 10 columns like 0:5"),
+    ],
+)
+def test_parts_that_are_not_there_are_refused(make: Make, task: str, view: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make("sac", f"task={task}", f"agent.policy_view=['{view}']")
+
+
+@pytest.mark.parametrize("learner", ["hype", "sac", "iq_learn", "airl", "td3"])
+def test_a_policy_without_velocities_acts_on_positions_alone(make: Make, learner: str, tmp_path: Path) -> None:
+    view = ["agent.policy_view=[positions]"]
+    training: Any = run_to(make(*(("hype", "agent=td3") if learner == "td3" else (learner,)), *view), 200)
+    assert isinstance(training, InteractiveTraining)
+    training.policy(0, {}).save_pretrained(tmp_path / "policy")
+    policy = Policy.from_pretrained(tmp_path / "policy")
+    noise = torch.zeros(2, 6, 3)
+    for act in (training.act, lambda seen: policy.act(seen), lambda seen: training.agent.act(seen, noise)):
+        assert torch.equal(act(SEEN), act(other("velocities")))
+        assert not torch.equal(act(SEEN), act(other("positions")))
+    torch.testing.assert_close(policy.act(SEEN)[0], training.act(SEEN)[0])
+    agent: Any = training.agent
+    values = [agent.critic(agent.normaliser(seen), noise) for seen in (SEEN, other("velocities"))]
+    assert not torch.equal(*values)
+    training.close()
+
+
+def test_critics_reward_and_cloning_have_views_of_their_own(make: Make) -> None:
+    options = ("agent.critic_view=[velocities]", "reward.view=[positions]")
+    training: Any = run_to(make("hype", *options), 200)
+    agent, actions = training.agent, torch.zeros(2, 6, 3)
+
+    def values(seen: Tensor) -> Tensor:
+        return agent.critic(agent.normaliser(seen), actions)
+
+    def rewards(seen: Tensor) -> Tensor:
+        nothing = torch.zeros(2, 6)
+        return training.reward.relabel(Batch(seen, actions, seen, nothing, nothing, nothing))
+
+    assert torch.equal(values(SEEN), values(other("positions")))
+    assert not torch.equal(values(SEEN), values(other("velocities")))
+    assert torch.equal(rewards(SEEN), rewards(other("velocities")))
+    assert not torch.equal(rewards(SEEN), rewards(other("positions")))
+    assert not torch.equal(training.act(SEEN), training.act(other("velocities")))  # the policy's is whole
+    training.close()
+    cloned = run_to(make("bc", "loop.view=[positions]"), 200)
+    assert torch.equal(cloned.act(SEEN), cloned.act(other("velocities")))
+    assert not torch.equal(cloned.act(SEEN), cloned.act(other("positions")))
