@@ -55,7 +55,7 @@ def load_checkpoint(path: Path) -> State:
         found = _checkpoints(folder)
         if not found:
             raise InputError(f"{folder} is empty: the run stopped before its first checkpoint; start it anew")
-        path = folder / "last" if (folder / "last").exists() or not found else found[-1]
+        path = folder / "last" if (folder / "last").exists() else found[-1]
     if not (path / "manifest.json").is_file():
         raise InputError(f"{path} is not a checkpoint: give a run directory, or one of its checkpoints/<step>")
     path = path.resolve()

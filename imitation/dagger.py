@@ -24,8 +24,8 @@ class DaggerConfig(CloningConfig):
 
     A round is ``round_steps`` environment steps and then ``updates_per_round`` updates, which are also made once on
     the demonstrations alone before the first. In round i = 1, 2, … each action is the expert's with probability
-    ``expert_acts`` to the power i, otherwise the learner's; at 0 the learner always acts, which is the paper's
-    choice without a parameter. ``steps`` are environment steps per run.
+    ``expert_acts`` to the power i, otherwise the learner's; at 0 the learner always acts: the paper's
+    choice without a parameter, with the demonstrations as its first round. ``steps`` are environment steps per run.
     """
 
     steps: int = 20_000

@@ -127,7 +127,7 @@ class Run:
                 self.progress.stopped = stop()
                 saving = due or self.progress.stopped is not None
                 if _passed(before, step, config.log_every) or saving:
-                    values = {name: torch.as_tensor(value).tolist() for name, value in self._unlogged.items()}
+                    values = {name: value.tolist() for name, value in self._unlogged.items()}
                     self._check_finite(values)
                     if _passed(before, step, config.log_every):
                         logged = values

@@ -1,10 +1,10 @@
 """Which of a training's many policies to deploy: the one that imitates best so far, found without any reward.
 
 Adversarial imitation does not get better step by step: a policy that runs may fall some thousand updates later and
-then run again, and theory promises something of the best iterate, never of the last. The choice among them needs a
-measure that the learner may see. Here it is the energy distance between the states that the policy visits and the
-expert's (:class:`OccupancyDistance`), one of the reward-free proxies that Hussenot et al. 2021 (arXiv 2105.12034)
-compare; in a training of HyPE on Hopper its rank correlation with the return was −0.99 (docs/results).
+then run again, and the theory speaks of the best or the average iterate, not of the last. The choice needs a measure
+that the learner may see. Here it is the energy distance between the states that the policy visits and the expert's
+(:class:`OccupancyDistance`), in the spirit of the reward-free proxies by which Hussenot et al. 2021 (arXiv 2105.12034)
+choose hyper-parameters; in a training of HyPE on Hopper its rank correlation with the return was −0.99 (docs/results).
 """
 
 from __future__ import annotations

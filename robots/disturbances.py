@@ -31,6 +31,7 @@ class Disturbances:
     the named joints give: 0.5 weakens, 0 leaves a joint limp. ``frozen`` joints are held in the middle of their
     range (where they start, if they have none). ``bodies`` are factors of a body's ``mass``, ``length`` (its own
     shape, and where its children hang) and ``friction``. ``removed`` bodies are gone with all that hangs on them.
+    A model file that sets its total mass, as HalfCheetah's does, keeps it when lengths change or bodies go.
     """
 
     tremble: float = 0.0
@@ -42,6 +43,8 @@ class Disturbances:
     @classmethod
     def of_values(cls, values: Mapping[str, Any]) -> Self:
         """From plain values, as YAML and JSON have them. Errors: :class:`InputError` that names what is wrong."""
+        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # it comes from files
+            raise InputError(f"disturbances={values}: names and values are expected, like tremble: 0.05")
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
@@ -71,10 +74,8 @@ class Disturbances:
             values = yaml.safe_load(path.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: names and values are expected, like tremble: 0.05")
         try:
-            return cls.of_values(cast(dict[str, Any], values))
+            return cls.of_values(values)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 

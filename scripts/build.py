@@ -90,7 +90,7 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
 
 def find_disturbed_task(config: Values) -> Task:
     """The task, with the disturbances that its robot suffers from. Errors: :class:`InputError`."""
-    given = {name: value for name, value in config["disturbances"].items() if value}
+    given = {name: value for name, value in config["disturbances"].items() if value is not None}
     file = given.pop("file", None)
     if file is not None:
         given = {**Disturbances.of_file(Path(str(file))).to_values(), **given}
@@ -176,11 +176,11 @@ def _references(task: Task, demonstrations: Demonstrations | None) -> References
     if demonstrations is not None:
         random = demonstrations.random_return if demonstrations.random_return is not None else random
         expert = demonstrations.expert_return if demonstrations.expert_return is not None else expert
-    if random is not None and random == expert:
-        raise InputError(
-            f"{'' if demonstrations is None else demonstrations.source}: the random and the expert return are both "
-            f"{random:g}, so no score can be made: correct 'random_return' or 'expert_return' in the file"
-        )
+        if random is not None and random == expert:
+            raise InputError(
+                f"{demonstrations.source}: the random and the expert return are both {random:g}, so no score can be "
+                "made: correct 'random_return' or 'expert_return' in the file"
+            )
     return References(random, expert)
 
 

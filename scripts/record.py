@@ -94,6 +94,9 @@ def record(options: RecordOptions, command: str) -> dict[str, Any]:
         raise InputError(f"out={options.out} exists already: choose another name or add overwrite=true")
     check_target(options.out, overwrite=options.overwrite)
     task, act, about = _player(options)
+    suffered = task.disturbances.to_values()
+    if suffered:
+        about["disturbances"] = json.dumps(suffered)
     steps = options.steps
     episodes = options.episodes if options.episodes or steps else EPISODES
     total = min((episodes or sys.maxsize) * task.horizon, steps or sys.maxsize)
@@ -152,7 +155,7 @@ def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | None, di
     act = functools.partial(policy.act, deterministic=options.deterministic)
     name = Path(options.policy).resolve().name
     about = {"policy": name, "deterministic": options.deterministic, "action_noise": options.noise}
-    return disturbed(task or policy.task, options.disturbances), act, about
+    return disturbed(policy.task, options.disturbances), act, about
 
 
 def _references(options: RecordOptions, task: Task, returns: Any) -> tuple[float, float | None]:

@@ -13,6 +13,7 @@ import yaml
 from conftest import HYBRID, SMALL, Make, run_to, same_state
 from policies import make_policy
 
+from understudy.datasets import load
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
 from understudy.robots import Disturbances, InputError, Task, TaskBatch, find_task
@@ -168,6 +169,27 @@ def test_a_file_of_four_lines_goes_from_training_to_evaluation(
     assert returns[0] != returns[1]
 
 
+def test_an_explicit_zero_undoes_what_the_file_says(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "weak.yaml").write_text("tremble: 0.5\nfrozen: [foot_joint]")
+    training = make("hype", f"disturbances={tmp_path / 'weak.yaml'}", "disturbances.tremble=0")
+    assert training.task.disturbances.to_values() == {"frozen": ["foot_joint"]}
+    training.close()
+
+
+def test_what_a_policy_was_trained_under_is_kept_when_its_task_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = {"disturbances": {"actuators": {"thigh_joint": 0.0}}}
+    make_policy(seed=1, training=training).save_pretrained(tmp_path / "policy")
+    arguments = [str(tmp_path / "policy"), "episodes=1", "quiet=true", "task=hopper"]
+    assert record([*arguments, f"out={tmp_path / 'limp.hdf5'}"]) == 0
+    assert load(tmp_path / "limp.hdf5").metadata["disturbances"] == '{"actuators": {"thigh_joint": 0.0}}'
+    capsys.readouterr()
+    make_policy(training={"disturbances": 5}).save_pretrained(tmp_path / "damaged")
+    assert evaluate([str(tmp_path / "damaged"), "episodes=1"]) == 2
+    assert "disturbances=5" in capsys.readouterr().err
+
+
 def test_demonstrations_are_recorded_under_disturbances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_policy(seed=1).save_pretrained(tmp_path / "policy")
     (tmp_path / "limp.yaml").write_text("actuators: {thigh_joint: 0}")
@@ -177,5 +199,7 @@ def test_demonstrations_are_recorded_under_disturbances(tmp_path: Path, capsys: 
         assert record([str(tmp_path / "policy"), "episodes=2", f"out={out}", "quiet=true", f"disturbances={name}"]) == 0
         returns.append(json.loads(capsys.readouterr().out)["return"]["mean"])
     assert returns[0] != returns[1]
+    said = [load(tmp_path / f"{index}.hdf5").metadata.get("disturbances") for index in (0, 1)]
+    assert said == [None, '{"actuators": {"thigh_joint": 0.0}}']
     assert record([str(tmp_path / "policy"), "out=x.hdf5", f"disturbances={tmp_path / 'nothing.yaml'}"]) == 2
     assert "nothing.yaml" in capsys.readouterr().err
