@@ -49,6 +49,7 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.leading = tuple(leading)
         self.sizes = tuple(sizes)
+        self.activation: Activation = activation
         self._activation = _ACTIVATIONS[activation]
         self.layer_norm = layer_norm
         shapes = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))

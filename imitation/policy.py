@@ -107,7 +107,7 @@ class Policy(nn.Module):
         spaces: Spaces,
         training: Mapping[str, Any],
     ) -> Self:
-        """The policy of one run of a stacked actor network."""
+        """The policy of one run of a stacked actor network, whose actions are in [−1, 1]."""
         config = PolicyConfig(
             head=head,
             observation_size=spaces.observation_size,
@@ -117,6 +117,7 @@ class Policy(nn.Module):
             action_high=tuple(spaces.action_high.tolist()),
             task=task.name,
             control_rate=spaces.control_rate,
+            activation=net.activation,
             observation_limit=None if np.isinf(normaliser.limit) else normaliser.limit,
             training=training,
         )
@@ -124,6 +125,9 @@ class Policy(nn.Module):
         with torch.no_grad():
             for mine, theirs in zip(policy.net.master(), net.master(), strict=True):
                 mine.copy_(theirs[run : run + 1])
+            if head in ("clipped-gaussian", "clipped"):  # these heads' outputs are in the environment's units
+                policy.net.weights[-1].mul_(policy._scale)
+                policy.net.biases[-1].mul_(policy._scale).add_(policy._offset)
         policy.normaliser.load_state_dict(normaliser.state_dict())
         return policy
 

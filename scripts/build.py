@@ -13,13 +13,15 @@ from typing import Any
 import torch
 
 from ..datasets import Demonstrations, Recorded, bundled, check_environment, load
-from ..imitation.agents import Agent
+from ..imitation.agents import ActingAgent
 from ..imitation.dagger import DaggerConfig, DaggerTraining
 from ..imitation.fit import FitConfig, References
 from ..imitation.interactive import InteractiveConfig, InteractiveTraining
 from ..imitation.loading import load_policy
 from ..imitation.networks import Normaliser
 from ..imitation.offline import BehaviourCloning, CloningConfig
+from ..imitation.offline_agent import OfflineConfig, OfflineTraining
+from ..imitation.on_policy import OnPolicyConfig, OnPolicyTraining
 from ..imitation.parts import Setting
 from ..imitation.rewards import ConstantReward, ImplicitReward, Reward, TaskReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
@@ -76,7 +78,8 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
     loop = config["loop"]["kind"]
     if config["expert"] is not None and loop != "dagger":
         raise InputError(f"expert={config['expert']}: only learner=dagger asks an expert")
-    training = {"cloning": _cloning, "dagger": _dagger}.get(loop, _interactive)(config, setting, notes)
+    build_training = {"cloning": _cloning, "dagger": _dagger, "offline": _offline}.get(loop, _interactive)
+    training = build_training(config, setting, notes)
     evaluation, checkpoint = config["evaluation"], config["checkpoint"]
     fit = FitConfig(
         evaluate_every=_count(evaluation, "every", "evaluation.every"),
@@ -211,6 +214,27 @@ def _dagger(config: Values, setting: Setting, notes: list[str]) -> Training:
     )  # fmt: skip
 
 
+def _offline(config: Values, setting: Setting, notes: list[str]) -> Training:
+    for axis in ("mixture", "resets"):
+        if config[axis]["kind"] != "none":
+            raise InputError(f"{axis}={config[axis]['kind']}: loop=offline never acts in the task: choose {axis}=none")
+    if setting.demonstrations is None:
+        raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
+    for axis in ("agent", "reward"):
+        if config[axis]["kind"] == "none":
+            raise InputError(f"{axis}=none: loop=offline needs an agent whose critic implies its reward")
+    agent, reward = _part("agent", config, setting), _part("reward", config, setting)
+    if not agent.implies_reward or not isinstance(reward, ImplicitReward):
+        raise InputError(
+            f"agent={config['agent']['kind']} reward={config['reward']['kind']}: loop=offline has no learner's rows "
+            "to compare with: choose agent=iq_learn and reward=implicit, or loop=cloning"
+        )
+    settings = settings_of(OfflineConfig, config["loop"], "loop", steps=_count(config, "steps"))
+    return OfflineTraining(
+        settings, setting.task, setting.spaces, agent, setting.demonstrations, list(setting.seeds), setting.device
+    )
+
+
 def _only_demonstrations(config: Values, setting: Setting) -> Demonstrations:
     """For loops that regress on expert actions. Errors: :class:`InputError` for any other axis, or without data."""
     unused = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] != "none"]
@@ -234,17 +258,30 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     else:
         notes.append(f"early ends: {reward.early_ends}")
     notes.append(f"resets: {resets.about}")
-    more: dict[str, Any] = {"steps": _count(config, "steps"), "expert_share": share}
+    steps = _count(config, "steps")
+    more: dict[str, Any] = {"steps": steps, "expert_share": share}
     parts = (agent, reward, resets, setting.demonstrations, list(setting.seeds), setting.device)
+    if config["loop"]["kind"] == "on_policy":
+        settings = settings_of(OnPolicyConfig, config["loop"], "loop", steps=steps)
+        return OnPolicyTraining(settings, task, *parts)
     if config["loop"]["kind"] == "rounds":
         check_rounds(reward)
         return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)
     return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts)
 
 
-def _check_fit(config: Values, agent: Agent, reward: Reward, *, hybrid: bool) -> None:
+def _check_fit(config: Values, agent: ActingAgent, reward: Reward, *, hybrid: bool) -> None:
     """Refuse choices on the axes that cannot work together. Errors: :class:`InputError` with the reason."""
-    chosen = {axis: f"{axis}={config[axis]['kind']}" for axis in ("agent", "reward")}
+    chosen = {axis: f"{axis}={config[axis]['kind']}" for axis in ("agent", "reward", "loop")}
+    if agent.on_policy and hybrid:
+        raise InputError(
+            f"{chosen['agent']} is improved by what its own policy has just done, so expert rows cannot be mixed in: "
+            "choose mixture=learner, or agent=sac"
+        )
+    if agent.on_policy != (config["loop"]["kind"] == "on_policy"):
+        if agent.on_policy:
+            raise InputError(f"{chosen['agent']} is improved by its newest round alone: choose loop=on_policy")
+        raise InputError(f"{chosen['agent']} learns from rows of any age: choose loop=interactive, or agent=ppo")
     if isinstance(reward, TaskReward) and hybrid:
         raise InputError("reward=task needs mixture=learner: demonstrations are used without their rewards")
     if isinstance(reward, ConstantReward) and not hybrid:

@@ -22,10 +22,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..imitation.agents import SAC, TD3, TD3BC, IQLearn
+from ..imitation.agents import PPO, SAC, TD3, TD3BC, IQLearn
 from ..imitation.dagger import DaggerConfig
 from ..imitation.interactive import InteractiveConfig
 from ..imitation.offline import CloningConfig
+from ..imitation.offline_agent import OfflineConfig
+from ..imitation.on_policy import OnPolicyConfig
 from ..imitation.parts import Part
 from ..imitation.resets import ExpertResets, InitialResets, MixtureResets, OfflineResets, RollInResets
 from ..imitation.rewards import AirlReward, ConstantReward, GanReward, ImplicitReward, TaskReward, WassersteinReward
@@ -57,7 +59,9 @@ AXES: Mapping[str, dict[str, Choice]] = {
     "loop": {
         "interactive": Choice("act and update in turn", config=InteractiveConfig),
         "rounds": Choice("the released code's rounds: act under a frozen reward, then update it", config=RoundsConfig),
+        "on_policy": Choice("act for a round, then improve the policy by that round alone", config=OnPolicyConfig),
         "cloning": Choice("regression on the demonstrations alone", config=CloningConfig),
+        "offline": Choice("an agent with its reward in its critic, on the demonstrations alone", config=OfflineConfig),
         "dagger": Choice("regression on what an expert says where the learner gets to", config=DaggerConfig),
     },
     "agent": {
@@ -65,6 +69,7 @@ AXES: Mapping[str, dict[str, Choice]] = {
         "td3": Choice("twin delayed deterministic policy gradient", TD3),
         "td3_bc": Choice("TD3 with a cloning term on expert rows", TD3BC),
         "iq_learn": Choice("soft actor-critic whose critic's loss is the inverse objective (reward=implicit)", IQLearn),
+        "ppo": Choice("proximal policy optimisation, by stable-baselines3 (loop=on_policy)", PPO),
         "none": Choice("no agent (cloning, dagger)"),
     },
     "reward": {
@@ -262,10 +267,10 @@ def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **mo
 # What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
 _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
-    "exploration_noise", "target_noise", "target_clip", "averaging", "expert_acts",
-    "initial", "expert", "offline", "roll_in",
+    "exploration_noise", "target_noise", "target_clip", "averaging", "expert_acts", "entropy_weight", "value_weight",
+    "initial", "expert", "offline", "roll_in", "gae_lambda",
 )  # fmt: skip
-_AT_MOST_ONE = ("share", "expert_acts", "shaping_discount", "discount", "target_rate")
+_AT_MOST_ONE = ("share", "expert_acts", "shaping_discount", "discount", "target_rate", "gae_lambda")
 
 
 def _check_range(name: str, value: Any, option: str) -> None:

@@ -41,6 +41,11 @@ ROUNDS = (
     "loop.random_steps=20", "reward.hidden=[16,16]", "reward.batch_size=16",
 )  # fmt: skip
 DAGGER = ("steps=200", "loop.hidden=[16,16]", "loop.batch_size=16", "loop.round_steps=50", "loop.updates_per_round=20")
+ON_POLICY = (
+    "steps=200", "agent.hidden=[16,16]", "agent.batch_size=16", "agent.epochs=2", "loop.round_steps=50",
+    "loop.select_every=50", "reward.hidden=[16,16]", "reward.batch_size=16", "reward.update_every=3",
+)  # fmt: skip
+OFFLINE = ("steps=200", "agent.hidden=[16,16]", "loop.batch_size=16")
 CLONING = ("steps=200", "loop.hidden=[16,16]", "loop.batch_size=16")
 
 # Every learner, with what makes it small. A new preset without an entry here fails `test_every_preset_is_tested`.
@@ -56,6 +61,8 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "airl": HYBRID,
     "sqil": SQIL,
     "iq_learn": SQIL,
+    "iq_learn_offline": OFFLINE,
+    "gail": ON_POLICY,
     "filter": HYBRID,
     "hype_filter": HYBRID,
     "guitar": HYBRID,

@@ -1,4 +1,4 @@
-"""TD3 against stable-baselines3's, its cloning term, IQ-Learn's objective by hand, and what agents refuse."""
+"""TD3 against stable-baselines3's, its cloning term, and what agents refuse."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import pytest
 import torch
 from conftest import Make
 from layers import HIDDEN, RUNS, A, B, O, Spaces, our_layers, random_batch, random_noise, reference_layers
+from omegaconf import OmegaConf
 from stable_baselines3 import TD3 as ReferenceTD3
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from understudy.imitation.agents import SAC, TD3, TD3BC, IQLearn, IQLearnConfig, SACConfig, TD3BCConfig, TD3Config
+from understudy.datasets import Demonstrations
+from understudy.imitation.agents import SAC, TD3, TD3BC, SACConfig, TD3BCConfig, TD3Config
 from understudy.imitation.networks import Normaliser
 from understudy.imitation.randomness import Generators
-from understudy.imitation.replay import Batch
 from understudy.robots import InputError
+from understudy.scripts.build import build
+from understudy.scripts.settings import compose
 
 
 class OneBatch:
@@ -103,71 +106,6 @@ def test_exploration_noise_is_added_and_cut_and_the_deployed_policy_has_none() -
     assert torch.equal(agent.act(observations, 0 * noise), best)
 
 
-def inverse_objective(agent: IQLearn, batch: Batch, expert: Batch, noise: Tensor, config: IQLearnConfig) -> Tensor:
-    """IQ-Learn's loss written out run by run, expert and learner apart (reference/algorithms.md 3.13)."""
-    losses: list[Tensor] = []
-    entropy = config.initial_entropy_coefficient
-
-    def side(rows: Batch, here: Tensor, there: Tensor, run: int) -> tuple[Tensor, Tensor, Tensor]:
-        actions, log_probs = agent.actor.sample(rows.observations, here)
-        value = agent.critic(rows.observations, actions.detach())[run, 0] - entropy * log_probs[run].detach()
-        next_actions, next_log_probs = agent.actor.sample(rows.next_observations, there)
-        after = agent.target_critic(rows.next_observations, next_actions)[run, 0] - entropy * next_log_probs[run]
-        following = (0.99 * (1 - rows.terminated[run]) * after).detach()
-        return agent.critic(rows.observations, rows.actions)[run, 0], value, following
-
-    for run in range(RUNS):
-        q_e, v_e, y_e = side(expert, noise[:, 0], noise[:, 2], run)
-        q_l, v_l, y_l = side(batch, noise[:, 1], noise[:, 3], run)
-        term = {
-            "value": torch.cat((v_e - y_e, v_l - y_l)).mean(),
-            "value_expert": (v_e - y_e).mean(),
-            "v0": 0.01 * v_e.mean(),
-        }[config.value_term]
-        held = torch.cat((q_e - y_e, q_l - y_l)) if config.regularised == "both" else q_e - y_e
-        losses.append(-(q_e - y_e).mean() + term + held.square().mean() / (4 * config.regularisation))
-    return torch.stack(losses)
-
-
-@pytest.mark.parametrize("value_term", ["value", "value_expert", "v0"])
-@pytest.mark.parametrize("regularised", ["both", "expert"])
-def test_iq_learns_loss_and_its_gradient_are_the_inverse_objectives(value_term: Any, regularised: Any) -> None:
-    config = IQLearnConfig(hidden=HIDDEN, value_term=value_term, regularised=regularised, regularisation=0.3)
-    agent = IQLearn(config, RUNS, O, A, Normaliser.identity(O))
-    agent.initialise(Generators(range(RUNS)))
-    noted: list[list[Tensor]] = []
-    original = agent.critic_optimiser.apply
-    agent.critic_optimiser.apply = lambda gradients: noted.append(list(gradients)) or original(gradients)  # pyright: ignore
-    batch, expert = random_batch(1), random_batch(2)
-    noise = torch.cat((random_noise(1), random_noise(2)), 1)
-    expected = inverse_objective(agent, batch, expert, noise, config)
-    slopes = torch.autograd.grad(expected.sum(), agent.critic.net.master())
-    metrics = agent.update(batch, noise, expert)
-    torch.testing.assert_close(metrics["critic_loss"], expected.detach(), rtol=1e-5, atol=1e-6)
-    for mine, theirs in zip(noted[0], slopes, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
-
-
-def test_iq_learn_finds_the_experts_actions_and_rewards_them_until_it_has() -> None:
-    agent = IQLearn(IQLearnConfig(hidden=(64, 64), learning_rate=1e-3), 1, O, A, Normaliser.identity(O))
-    generators = Generators([0])
-    agent.initialise(generators)
-
-    def rows(centre: float, seed: int) -> Batch:
-        generator = torch.Generator().manual_seed(seed)
-        normal = [torch.randn(1, 64, size, generator=generator) for size in (O, A, O)]
-        nothing = torch.zeros(1, 64)
-        return Batch(normal[0], (centre + 0.1 * normal[1]).clamp(-1, 1), normal[2], nothing, nothing, nothing)
-
-    gaps: list[float] = []
-    for step in range(800):
-        metrics = agent.update(rows(-0.6, 2 * step), generators.normal((4, 64, A)), rows(0.6, 2 * step + 1))
-        gaps.append((metrics["reward_expert"] - metrics["reward_learner"]).item())
-    assert max(gaps) > 0.3
-    best = agent.best_actions(torch.zeros(1, 1, O))
-    assert (best > 0.2).all()
-
-
 def test_a_fixed_entropy_coefficient_stays() -> None:
     for tune in (True, False):
         config = SACConfig(hidden=HIDDEN, initial_entropy_coefficient=0.2, tune_entropy=tune)
@@ -208,8 +146,24 @@ def test_the_environment_of_these_tests_is_never_stepped() -> None:
         ("sqil", "reward=implicit", "agent=sac does not have"),
         ("sqil", "mixture=learner", "every reward would be 0"),
         ("sqil", "reward=task", "mixture=learner"),
+        ("gail", "mixture=hybrid", "expert rows cannot be mixed in"),
+        ("gail", "agent=td3", "learns from rows of any age"),
+        ("gail", "reward=constant", "mixture=hybrid"),
+        ("mm", "agent=ppo", "loop=on_policy"),
+        ("mm_reference", "agent=ppo", "loop=on_policy"),
+        ("gail", "agent.batch_size=1", "at least 2"),
+        ("gail", "agent.policy_view=[wings]", "agent.policy_view"),
+        ("iq_learn_offline", "resets=initial", "never acts in the task"),
+        ("iq_learn_offline", "mixture=hybrid", "never acts in the task"),
+        ("iq_learn_offline", "agent=none", "agent=none"),
+        ("iq_learn_offline", "agent=sac", "agent=iq_learn"),
+        ("iq_learn_offline", "reward=gan", "reward=implicit"),
     ],
 )
-def test_choices_that_cannot_work_together_are_refused(make: Make, learner: str, option: str, message: str) -> None:
+def test_choices_that_cannot_work_together_are_refused(
+    demonstrations: Demonstrations, learner: str, option: str, message: str
+) -> None:
+    config, _ = compose([f"learner={learner}", option, "task=hopper", "device=cpu", "threads=1"])
+    values: Any = OmegaConf.to_container(config, resolve=True)
     with pytest.raises(InputError, match=message):
-        make(learner, option)
+        build(values, demonstrations)

@@ -12,7 +12,8 @@ from conftest import LEARNERS, SMALL, Make, make_demonstrations, run_to
 from omegaconf import OmegaConf
 
 from understudy.datasets import Demonstrations
-from understudy.imitation.interactive import EndedShares, InteractiveTraining
+from understudy.imitation.early_ends import EndedShares
+from understudy.imitation.interactive import InteractiveTraining
 from understudy.imitation.networks import Normaliser
 from understudy.imitation.parts import Setting
 from understudy.imitation.replay import RowLayout, Visits

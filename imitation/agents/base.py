@@ -18,19 +18,62 @@ from ..randomness import Generators
 from ..replay import Batch
 
 
-class Agent(Protocol):
-    """A policy optimiser for R runs.
-
-    Updates are pure functions of tensors: no files, loggers, syncs or draws.
-    """
+class ActingAgent(Protocol):
+    """A policy for R runs that acts in their tasks and that something improves."""
 
     has_density: bool
     implies_reward: bool
+    on_policy: bool
 
     @property
     def policy_normaliser(self) -> Normaliser:
         """What the policy's observations go through, parts that it may not see hidden."""
         ...
+
+    def to(self, device: torch.device | str) -> object:
+        """Move everything to a device, before :meth:`initialise`."""
+        ...
+
+    def initialise(self, generators: Generators) -> None:
+        """Draw the parameters and make the optimisers."""
+        ...
+
+    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Exploring actions for observations (R, ..., O), made with standard normal noise (R, ..., A).
+
+        In [−1, 1], or beyond where the task is to cut them there.
+        """
+        ...
+
+    def best_actions(self, observations: Tensor, net: StackedMLP | None = None) -> Tensor:
+        """The modes (R, ..., A) in [−1, 1] of :meth:`deployed`'s network, or of an earlier one, for (R, ..., O)."""
+        ...
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """log π(a|s) (R, B) of a batch under the current policy.
+
+        Errors: :class:`~understudy.robots.InputError` when the policy has no density.
+        """
+        ...
+
+    def deployed(self) -> tuple[StackedMLP, Head]:
+        """The network of the policy to deploy, and how its output becomes an action."""
+        ...
+
+    def training_state(self) -> dict[str, Tensor]:
+        """All that updates read and write."""
+        ...
+
+    def set_training_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`training_state`."""
+        ...
+
+
+class Agent(ActingAgent, Protocol):
+    """A policy optimiser for R runs that learns from batches of whatever policy's rows.
+
+    Updates are pure functions of tensors: no files, loggers, syncs or draws.
+    """
 
     @property
     def noise_rows(self) -> int:
@@ -56,47 +99,12 @@ class Agent(Protocol):
         """The kind of the update after ``updates`` earlier ones; each kind is recorded once on a GPU."""
         ...
 
-    def to(self, device: torch.device | str) -> object:
-        """Move everything to a device, before :meth:`initialise`."""
-        ...
-
-    def initialise(self, generators: Generators) -> None:
-        """Draw the parameters and make the optimisers."""
-        ...
-
     def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None, phase: int = 0) -> Mapping[str, Tensor]:
         """One step on a batch (R, B) and noise (R, noise_rows, B, A), of the kind ``phase``; returns metrics (R,)."""
         ...
 
-    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Exploring actions in [−1, 1] for observations (R, ..., O), made with standard normal noise (R, ..., A)."""
-        ...
-
-    def best_actions(self, observations: Tensor, net: StackedMLP | None = None) -> Tensor:
-        """The modes (R, ..., A) in [−1, 1] of :meth:`deployed`'s network, or of an earlier one, for (R, ..., O)."""
-        ...
-
-    def log_prob(self, batch: Batch) -> Tensor:
-        """log π(a|s) (R, B) of a batch under the current policy.
-
-        Errors: :class:`~understudy.robots.InputError` when the policy has no density.
-        """
-        ...
-
-    def deployed(self) -> tuple[StackedMLP, Head]:
-        """The network of the policy to deploy, and how its output becomes an action."""
-        ...
-
     def set_learning_rate(self, value: float) -> None:
         """For schedules."""
-        ...
-
-    def training_state(self) -> dict[str, Tensor]:
-        """All that :meth:`update` reads and writes."""
-        ...
-
-    def set_training_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`training_state`."""
         ...
 
 
@@ -133,6 +141,7 @@ class ActorCritic(nn.Module):
 
     has_density = True  # whether log π(a|s) exists
     implies_reward = False  # whether the critic's loss takes the place of a reward
+    on_policy = False  # whether only what its present policy has just done can improve it
     optimisers: dict[str, Adam | OptimisticAdam]
 
     @classmethod

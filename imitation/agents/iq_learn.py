@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from ...robots import InputError
@@ -22,16 +23,16 @@ class IQLearnConfig(SACConfig):
     entropy coefficient, to which this learner is most sensitive.
 
     ``value_term`` is the part of the objective that holds values down: ``value`` E[V(s) − γ V̄(s')] over the
-    expert's and the learner's rows, ``value_expert`` the same over the expert's alone (offline), ``v0``
-    (1 − γ) E[V(s)] over the expert's rows, as the released code has it, although the name says initial states.
-    ``regularisation`` is α of the χ² term (Q − γ V̄)² / 4α, which is over ``regularised`` rows: those of both, or
-    the expert's alone (offline).
+    expert's and the learner's rows, ``value_expert`` the same over the expert's alone, ``initial`` (1 − γ) E[V(s₀)]
+    over the first states of the expert's episodes, as the paper has it, and ``v0`` the same over all the expert's
+    states, as the released code has it. ``regularisation`` is α of the χ² term (Q − γ V̄)² / 4α, which is over
+    ``regularised`` rows: those of both, or the expert's alone. Offline (``loop=offline``) all rows are the expert's.
     """
 
     critics: int = 1
     tune_entropy: bool = False
     initial_entropy_coefficient: float = 0.01
-    value_term: Literal["value", "value_expert", "v0"] = "value"
+    value_term: Literal["value", "value_expert", "initial", "v0"] = "value"
     regularisation: float = 0.5
     regularised: Literal["both", "expert"] = "both"
 
@@ -46,6 +47,9 @@ class IQLearn(SAC):
     Config: ClassVar[type[Any] | None] = IQLearnConfig
     implies_reward = True
     config: IQLearnConfig
+    _initial: Tensor
+    _expert_count: int
+    _at_initial: Tensor
 
     @classmethod
     def create(cls, config: Any, setting: Setting) -> Self:
@@ -54,12 +58,25 @@ class IQLearn(SAC):
             raise InputError("agent=iq_learn needs demonstrations: give data=<bundled name or file>")
         if config.cloning_weight:
             raise InputError("agent.cloning_weight: iq_learn has no cloning term; leave it at 0")
-        return super().create(config, setting)
+        agent = super().create(config, setting)
+        if config.value_term == "initial":
+            first = setting.demonstrations.observations[setting.demonstrations.times == 0]
+            if not len(first):
+                raise InputError(
+                    f"{setting.demonstrations.source}: agent.value_term=initial needs the first rows of its episodes, "
+                    "which are not among the chosen ones: choose others, or agent.value_term=value"
+                )
+            agent.set_initial_states(torch.from_numpy(first))
+        return agent
+
+    def set_initial_states(self, observations: Tensor) -> None:
+        """The states (N, O) that ``value_term="initial"`` is about."""
+        self.register_buffer("_initial", observations.float(), persistent=False)
 
     @property
     def noise_rows(self) -> int:
-        """Actions at the states and at the next states, of both sides' rows."""
-        return 4
+        """Actions at the states and at the next states of both sides' rows, and at initial states if they count."""
+        return 5 if self.config.value_term == "initial" else 4
 
     @property
     def wants_expert_rows(self) -> bool:
@@ -67,9 +84,16 @@ class IQLearn(SAC):
         return True
 
     def update(self, batch: Batch, noise: Tensor, expert: Batch | None = None, phase: int = 0) -> dict[str, Tensor]:
-        """One step of critic, actor and target on learner rows and as many expert rows; metrics (R,)."""
-        assert expert is not None
-        return super().update(expert.joined(batch), noise.unflatten(1, (2, 2)).flatten(2, 3))
+        """One step of critic, actor and target on learner rows and as many expert rows; metrics (R,).
+
+        Without ``expert`` all rows are the expert's (offline).
+        """
+        self._at_initial = noise[:, -1]
+        if expert is None:
+            self._expert_count = batch.expert.shape[1]
+            return super().update(batch, noise[:, :2])
+        self._expert_count = expert.expert.shape[1]
+        return super().update(expert.joined(batch), noise[:, :4].unflatten(1, (2, 2)).flatten(2, 3))
 
     def critic_loss(
         self,
@@ -79,23 +103,32 @@ class IQLearn(SAC):
         noise: Tensor,
         coefficient: Tensor,
     ) -> dict[str, Tensor]:
-        """The inverse objective (R,); ``batch`` has the expert's rows first, as many as the learner's."""
-        size = batch.expert.shape[1] // 2
+        """The inverse objective (R,); ``batch`` has the expert's rows first, then the learner's."""
+        size = self._expert_count
         following = self.discounted_next_values(batch, noise, coefficient)
         actions, log_probs = sampled
         rewards = self.critic(observations, batch.actions).amin(1) - following
         values = self.critic(observations, actions).amin(1) - coefficient[:, None] * log_probs
         if self.config.value_term == "v0":
             term = (1 - self.config.discount) * values[:, :size].mean(-1)
+        elif self.config.value_term == "initial":
+            term = (1 - self.config.discount) * self._initial_values(coefficient)
         else:
             gaps = values - following
             term = (gaps if self.config.value_term == "value" else gaps[:, :size]).mean(-1)
         held = rewards if self.config.regularised == "both" else rewards[:, :size]
         loss = -rewards[:, :size].mean(-1) + term + held.square().mean(-1) / (4 * self.config.regularisation)
         found = rewards.detach()
-        return {
-            "critic_loss": loss,
-            "value": values.detach().mean(-1),
-            "reward_expert": found[:, :size].mean(-1),
-            "reward_learner": found[:, size:].mean(-1),
-        }
+        metrics = {"critic_loss": loss, "value": values.detach().mean(-1), "reward_expert": found[:, :size].mean(-1)}
+        if size < found.shape[1]:
+            metrics["reward_learner"] = found[:, size:].mean(-1)
+        return metrics
+
+    def _initial_values(self, coefficient: Tensor) -> Tensor:
+        """The mean of V over as many initial states as a batch has rows, each as often as the others, (R,)."""
+        which = torch.arange(self._at_initial.shape[1], device=self._initial.device) % len(self._initial)
+        states = self._initial[which].expand(self.runs, -1, -1)
+        observations = self.normaliser(states)
+        with torch.no_grad():
+            actions, log_probs = self.actor.sample(self.seen_by_policy(states, observations), self._at_initial)
+        return (self.critic(observations, actions).amin(1) - coefficient[:, None] * log_probs).mean(-1)

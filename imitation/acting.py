@@ -1,0 +1,274 @@
+"""What every learner that acts in its task shares, whichever way its policy is improved: starts, steps and accounts,
+the reward's updates, the choice of the policy to deploy, and the state of it all.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import Demonstrations
+from ..robots import InputError, Task, TaskBatch, Transitions
+from .agents import ActingAgent
+from .early_ends import EndedShares
+from .policy import Policy
+from .randomness import Generators
+from .replay import Batch, ReplayBuffer, RowLayout, Visits
+from .resets import Resets
+from .rewards import Reward, TaskReward
+from .selection import Measure, NegativeReturn, OccupancyDistance, SelectBy, Selection
+from .task_state import set_tasks_state, tasks_state
+from .training import State
+
+
+@dataclasses.dataclass(frozen=True)
+class ActingConfig:
+    """``steps`` are each run's environment steps of the policy in training.
+
+    Without ``bootstrap_timeouts`` an episode cut by time is stored as if the task had ended it, as some
+    released code does.
+
+    Every ``select_every`` steps the deployed policy is chosen anew (:class:`~.selection.Selection`), by at most
+    ``select_episodes`` episodes of the present candidate: ``occupancy`` compares its states with the expert's,
+    ``return`` is for the task's own reward alone, and ``none`` deploys the last.
+    """
+
+    steps: int = 100_000
+    bootstrap_timeouts: bool = True
+    select_by: SelectBy = "none"
+    select_every: int = 5_000
+    select_episodes: int = 4
+
+
+class ActingTraining(abc.ABC):
+    """R runs of a learner that acts, trained together. Subclasses say in :meth:`_advance` how the policy is improved.
+
+    ``keeps`` is how many rows of each run stay in the buffer. The parts do not know of each other.
+    """
+
+    rolls_out = False  # whether the reward's rows come from roll-outs of their own
+
+    def __init__(
+        self,
+        config: ActingConfig,
+        task: Task,
+        agent: ActingAgent,
+        reward: Reward,
+        resets: Resets,
+        demonstrations: Demonstrations | None,
+        seeds: list[int],
+        device: torch.device | str,
+        keeps: int,
+    ) -> None:
+        self.config, self.task = config, task
+        self.agent, self.reward, self.resets = agent, reward, resets
+        self.seeds = seeds
+        self.device = torch.device(device)
+        self.tasks = TaskBatch(task, seeds)
+        spaces = self.tasks.spaces
+        self.layout = RowLayout(spaces.observation_size, spaces.action_size)
+        if demonstrations is None:
+            if reward.learned:
+                raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
+            expert_rows = torch.zeros(0, self.layout.width)
+        else:
+            expert_rows = self.layout.demonstrations(demonstrations)
+        self.expert_rows = expert_rows.to(self.device)
+        self._ended = EndedShares(task, demonstrations, len(seeds))
+        self.buffer = ReplayBuffer(len(seeds), keeps, self.layout, self.device)
+        # A learned reward compares the expert with episodes from the task's own initial states alone.
+        apart = reward.learned and resets.from_initial is not None and not self.rolls_out
+        if apart and resets.initial_share == 0:
+            raise InputError(
+                "a learned reward needs episodes from the task's own initial states: leave them a share of the resets, "
+                "or choose loop=rounds, which makes them apart"
+            )
+        self.visits = Visits(len(seeds), keeps, self.layout, self.device) if apart else None
+        self.generators = Generators(seeds, self.device)
+        self.steps = 0
+        agent.to(self.device)
+        agent.initialise(self.generators)
+        if isinstance(reward, torch.nn.Module):
+            reward.to(self.device)
+        reward.initialise(self.generators)
+        self.selection = self._selection(demonstrations)
+        self._observations: np.ndarray | None = None
+
+    @property
+    def total(self) -> int:
+        """Environment steps per run when finished."""
+        return self.config.steps
+
+    def _selection(self, demonstrations: Demonstrations | None) -> Selection | None:
+        if self.config.select_by == "none":
+            return None
+        if self.config.select_by == "return":
+            if not isinstance(self.reward, TaskReward):
+                raise InputError("loop.select_by=return: it is the task's own reward, which this learner must not see")
+            measure: Measure = NegativeReturn()
+        elif demonstrations is None:
+            raise InputError("loop.select_by=occupancy compares with demonstrations: give data=<bundled name or file>")
+        else:
+            measure = OccupancyDistance(demonstrations, self.task.horizon)
+        net, _ = self.agent.deployed()
+        return Selection(measure, self.config.select_episodes, self.task, self.seeds, net, self.device)
+
+    def advance(self) -> Mapping[str, Tensor]:
+        """Act, then improve the policy; returns the newest metrics, each (R,).
+
+        Where it is due, and at the end, the deployed policy is chosen anew afterwards.
+        """
+        before, every = self.steps, self.config.select_every
+        metrics = self._advance()
+        due = self.steps // every > before // every or self.steps >= self.total
+        if self.selection is None or not self._improved or not due:
+            return metrics
+        net, _ = self.agent.deployed()
+        counts = self.tasks.counts["selection"]
+        return {**metrics, **self.selection.consider(self.steps, self.agent.best_actions, net, counts)}
+
+    @abc.abstractmethod
+    def _advance(self) -> Mapping[str, Tensor]:
+        """Act for a while, then improve the policy by what was seen; returns metrics, each (R,)."""
+
+    @property
+    @abc.abstractmethod
+    def _improved(self) -> bool:
+        """Whether the policy has been updated yet: before that there is nothing to choose."""
+
+    def begin(self) -> np.ndarray:
+        """Start the first episodes, unless they have been; returns the observations (R, O)."""
+        if self._observations is None:
+            self.resets.prepare()
+            self._observations = self.resets.reset(self.tasks)
+        return self._observations
+
+    def _acts_randomly(self) -> bool:
+        return False
+
+    def _collect(self, count: int) -> None:
+        """Act for ``count`` steps and keep them."""
+        size = self.layout.action_size
+        random = self.generators.uniform((count, size), -1.0, 1.0)
+        noise = self.generators.normal((count, size))
+        observations = self.begin()
+        for index in range(count):
+            if self._acts_randomly():
+                actions = random[:, index]
+            else:
+                seen = torch.from_numpy(observations).to(self.device)
+                actions = self.agent.act(seen, noise[:, index])
+            chosen = actions.cpu().numpy()
+            result = self.tasks.step(chosen, "policy")
+            self._keep(observations, chosen, result)
+            observations = result.next_observations
+            if result.ended.any():
+                fresh = self.resets.reset(self.tasks, result.ended)
+                observations = np.where(result.ended[:, None], fresh, observations)
+            self.steps += 1
+        self._observations = observations
+
+    def _keep(self, observations: np.ndarray, actions: np.ndarray, result: Transitions) -> None:
+        """Store one step of every run."""
+        final = result.terminated if self.config.bootstrap_timeouts else result.ended
+        rows = self.layout.pack(observations, actions, result.next_observations, result.rewards, final)
+        self.buffer.add(rows)
+        counted = self.resets.from_initial
+        if self.visits is not None and counted is not None:
+            self.visits.add(rows, counted)
+        self._ended.add(self.tasks.elapsed, result.terminated, counted)
+
+    def _update_reward(self) -> Mapping[str, Tensor]:
+        """One step of the reward on expert rows and on the learner's newest."""
+        size = self.reward.batch_size
+        expert = self.layout.batch(self._expert_batches(1, size)[0])
+        rows = self.buffer if self.visits is None else self.visits
+        learner = self._as_done(
+            self.layout.batch(rows.newest(self.reward.recent_rows, self.generators.uniform((size,))))
+        )
+        shares = self._ended.shares(self.device)
+        return self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
+
+    def _as_done(self, batch: Batch) -> Batch:
+        """The learner's rows with the actions that its robot made of those that it chose."""
+        return batch
+
+    def _expert_batches(self, count: int, size: int) -> list[Tensor]:
+        rows = self.expert_rows
+        return list(rows[self.generators.integers(len(rows), (count, size))].unbind(1))
+
+    def act(self, observations: Tensor) -> Tensor:
+        """The deployed policies' deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
+        return self.agent.best_actions(observations, None if self._kept is None else self._kept.net)
+
+    @property
+    def _kept(self) -> Selection | None:
+        """The selection once it has chosen; before that, and without one, the last policy is the deployed one."""
+        return self.selection if self.selection is not None and self.selection.begun else None
+
+    def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
+        """The deployable policy of one run."""
+        net, head = self.agent.deployed()
+        if self._kept is not None:
+            net, training = self._kept.net, {**training, "chosen_at_step": int(self._kept.chosen_at[run])}
+        return Policy.of_network(net, run, self.agent.policy_normaliser, head, self.task, self.tasks.spaces, training)
+
+    def ranking(self) -> np.ndarray | None:
+        """The measure by which each run's deployed policy was chosen (R,): lower is better; none without one."""
+        return None if self._kept is None else self._kept.best
+
+    def step_counts(self) -> dict[str, np.ndarray]:
+        """Environment steps by purpose, each (R,)."""
+        return {name: counts.copy() for name, counts in self.tasks.counts.items()}
+
+    def _clock(self) -> dict[str, Any]:
+        """How far the training is, as JSON can hold it."""
+        return {"steps": self.steps}
+
+    def _set_clock(self, clock: Mapping[str, Any]) -> None:
+        self.steps = clock["steps"]
+
+    def state(self) -> State:
+        """Everything that decides how the training goes on: tensors, and the rest as JSON."""
+        tensors: dict[str, Tensor] = {"generators": self.generators.state()}
+        tensors |= {f"agent.{k}": v for k, v in self.agent.training_state().items()}
+        tensors |= {f"reward.{k}": v for k, v in self.reward.training_state().items()}
+        tensors |= {f"buffer.{k}": v for k, v in self.buffer.state().items()}
+        if self.visits is not None:
+            tensors |= {f"visits.{k}": v for k, v in self.visits.state().items()}
+        if self.selection is not None:
+            tensors |= {f"selection.{k}": v for k, v in self.selection.state().items()}
+        tensors |= {"lived": torch.from_numpy(self._ended.lived), "lost": torch.from_numpy(self._ended.lost)}
+        tensors["observations"] = torch.from_numpy(self.begin())
+        resets = self.resets.state()
+        tensors |= {f"resets.{k}": v for k, v in resets.tensors.items()}
+        tasks = tasks_state(self.tasks)
+        tensors |= {f"tasks.{k}": v for k, v in tasks.tensors.items()}
+        return State(tensors, {"clock": self._clock(), "tasks": tasks.values, "resets": resets.values})
+
+    def set_state(self, state: State) -> None:
+        """Continue from :meth:`state`: on the CPU bit-equal to never having stopped."""
+        tensors = state.tensors
+        self.generators.set_state(tensors["generators"])
+        self.agent.set_training_state(state.part("agent"))
+        self.reward.set_training_state(state.part("reward"))
+        self.buffer.set_state(state.part("buffer"))
+        if self.visits is not None:
+            self.visits.set_state(state.part("visits"))
+        if self.selection is not None:
+            self.selection.set_state(state.part("selection"))
+        self._ended.lived[:], self._ended.lost[:] = tensors["lived"].numpy(), tensors["lost"].numpy()
+        self._observations = tensors["observations"].numpy()
+        self.resets.set_state(State(state.part("resets"), state.values["resets"]))
+        set_tasks_state(self.tasks, State(state.part("tasks"), state.values["tasks"]))
+        self._set_clock(state.values["clock"])
+
+    def close(self) -> None:
+        """Free the environments."""
+        self.tasks.close()

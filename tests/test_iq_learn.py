@@ -1,0 +1,203 @@
+"""IQ-Learn: its objective by hand, online and offline, what it finds, and its reward on tasks solved exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Make
+from layers import HIDDEN, RUNS, A, B, O, random_batch, random_noise
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from understudy.datasets import Demonstrations
+from understudy.imitation.agents import IQLearn, IQLearnConfig
+from understudy.imitation.networks import Normaliser
+from understudy.imitation.parts import Setting
+from understudy.imitation.randomness import Generators
+from understudy.imitation.replay import Batch
+from understudy.robots import InputError, find_task
+
+INITIAL = torch.randn(3, O, generator=torch.Generator().manual_seed(8))
+
+
+def initial_value(agent: IQLearn, noise: Tensor, run: int) -> Tensor:
+    """The mean of V over the initial states, drawn in turn."""
+    states = INITIAL[torch.arange(B) % 3].expand(RUNS, -1, -1)
+    actions, log_probs = agent.actor.sample(states, noise)
+    entropy = agent.config.initial_entropy_coefficient
+    return (agent.critic(states, actions.detach())[run, 0] - entropy * log_probs[run].detach()).mean()
+
+
+def inverse_objective(agent: IQLearn, batch: Batch, expert: Batch, noise: Tensor, config: IQLearnConfig) -> Tensor:
+    """IQ-Learn's loss written out run by run, expert and learner apart (reference/algorithms.md 3.13)."""
+    losses: list[Tensor] = []
+    entropy = config.initial_entropy_coefficient
+
+    def side(rows: Batch, here: Tensor, there: Tensor, run: int) -> tuple[Tensor, Tensor, Tensor]:
+        actions, log_probs = agent.actor.sample(rows.observations, here)
+        value = agent.critic(rows.observations, actions.detach())[run, 0] - entropy * log_probs[run].detach()
+        next_actions, next_log_probs = agent.actor.sample(rows.next_observations, there)
+        after = agent.target_critic(rows.next_observations, next_actions)[run, 0] - entropy * next_log_probs[run]
+        following = (0.99 * (1 - rows.terminated[run]) * after).detach()
+        return agent.critic(rows.observations, rows.actions)[run, 0], value, following
+
+    for run in range(RUNS):
+        q_e, v_e, y_e = side(expert, noise[:, 0], noise[:, 2], run)
+        q_l, v_l, y_l = side(batch, noise[:, 1], noise[:, 3], run)
+        term = {
+            "value": torch.cat((v_e - y_e, v_l - y_l)).mean(),
+            "value_expert": (v_e - y_e).mean(),
+            "v0": 0.01 * v_e.mean(),
+            "initial": 0.01 * initial_value(agent, noise[:, -1], run),
+        }[config.value_term]
+        held = torch.cat((q_e - y_e, q_l - y_l)) if config.regularised == "both" else q_e - y_e
+        losses.append(-(q_e - y_e).mean() + term + held.square().mean() / (4 * config.regularisation))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("value_term", ["value", "value_expert", "initial", "v0"])
+@pytest.mark.parametrize("regularised", ["both", "expert"])
+def test_iq_learns_loss_and_its_gradient_are_the_inverse_objectives(value_term: Any, regularised: Any) -> None:
+    config = IQLearnConfig(hidden=HIDDEN, value_term=value_term, regularised=regularised, regularisation=0.3)
+    agent = IQLearn(config, RUNS, O, A, Normaliser.identity(O))
+    agent.set_initial_states(INITIAL)
+    agent.initialise(Generators(range(RUNS)))
+    noted: list[list[Tensor]] = []
+    original = agent.critic_optimiser.apply
+    agent.critic_optimiser.apply = lambda gradients: noted.append(list(gradients)) or original(gradients)  # pyright: ignore
+    batch, expert = random_batch(1), random_batch(2)
+    noise = torch.cat((random_noise(1), random_noise(2), random_noise(3)[:, :1]), 1)[:, : agent.noise_rows]
+    expected = inverse_objective(agent, batch, expert, noise, config)
+    slopes = torch.autograd.grad(expected.sum(), agent.critic.net.master())
+    metrics = agent.update(batch, noise, expert)
+    torch.testing.assert_close(metrics["critic_loss"], expected.detach(), rtol=1e-5, atol=1e-6)
+    for mine, theirs in zip(noted[0], slopes, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_iq_learn_finds_the_experts_actions_and_rewards_them_until_it_has() -> None:
+    agent = IQLearn(IQLearnConfig(hidden=(64, 64), learning_rate=1e-3), 1, O, A, Normaliser.identity(O))
+    generators = Generators([0])
+    agent.initialise(generators)
+
+    def rows(centre: float, seed: int) -> Batch:
+        generator = torch.Generator().manual_seed(seed)
+        normal = [torch.randn(1, 64, size, generator=generator) for size in (O, A, O)]
+        nothing = torch.zeros(1, 64)
+        return Batch(normal[0], (centre + 0.1 * normal[1]).clamp(-1, 1), normal[2], nothing, nothing, nothing)
+
+    gaps: list[float] = []
+    for step in range(800):
+        metrics = agent.update(rows(-0.6, 2 * step), generators.normal((4, 64, A)), rows(0.6, 2 * step + 1))
+        gaps.append((metrics["reward_expert"] - metrics["reward_learner"]).item())
+    assert max(gaps) > 0.3
+    best = agent.best_actions(torch.zeros(1, 1, O))
+    assert (best > 0.2).all()
+
+
+@pytest.mark.parametrize("value_term", ["value", "value_expert"])
+def test_offline_all_rows_are_the_experts(value_term: Any) -> None:
+    """The same loss as online when the learner's rows are left out of every term."""
+    config = IQLearnConfig(hidden=HIDDEN, value_term=value_term, regularised="expert")
+    agent = IQLearn(config, RUNS, O, A, Normaliser.identity(O))
+    agent.initialise(Generators(range(RUNS)))
+    expert, noise = random_batch(2), torch.cat((random_noise(1), random_noise(2)), 1)
+    alone = torch.stack((noise[:, 0], noise[:, 0], noise[:, 1], noise[:, 1]), 1)
+    settings = IQLearnConfig(hidden=HIDDEN, value_term="value_expert", regularised="expert")
+    expected = inverse_objective(agent, expert, expert, alone, settings)
+    metrics = agent.update(expert, noise)
+    torch.testing.assert_close(metrics["critic_loss"], expected.detach(), rtol=1e-5, atol=1e-6)
+    assert "reward_learner" not in metrics
+
+
+def test_initial_states_are_the_first_rows_of_episodes(make: Make, demonstrations: Demonstrations) -> None:
+    training: Any = make("iq_learn", "agent.value_term=initial")
+    assert training.agent._initial.numpy() == pytest.approx(demonstrations.observations[demonstrations.starts])
+    while training.steps < 200:
+        training.advance()
+    task = find_task("hopper")
+    later = dataclasses.replace(demonstrations, times=demonstrations.times + 1)
+    setting = Setting(
+        task, task.spaces, (0,), Normaliser.identity(11), torch.float32, torch.device("cpu"), demonstrations=later
+    )
+    with pytest.raises(InputError, match=r"agent\.value_term=initial needs the first rows"):
+        IQLearn.create(IQLearnConfig(value_term="initial"), setting)
+
+
+STATES, DISCOUNT, ENTROPY = 4, 0.8, 0.1
+GRID = np.linspace(-0.98, 0.98, 25)  # actions at which the task is solved exactly
+
+
+def soft_optimal(rewards: np.ndarray, transitions: np.ndarray) -> np.ndarray:
+    """π(a|s) (S, G) of soft value iteration on the grid."""
+    values = np.zeros(STATES)
+    for _ in range(200):
+        action_values = (rewards + DISCOUNT * transitions @ values) / ENTROPY
+        highest = action_values.max(1, keepdims=True)
+        weights = np.exp(action_values - highest)
+        values = ENTROPY * (highest[:, 0] + np.log(weights.mean(1)))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def worth(policy: np.ndarray, rewards: np.ndarray, transitions: np.ndarray) -> float:
+    """The exact discounted return of a policy (S, G) from the uniform start."""
+    moves = np.einsum("sg,sgt->st", policy, transitions)
+    values = np.linalg.solve(np.eye(STATES) - DISCOUNT * moves, (policy * rewards).sum(1))
+    return float(values.mean())
+
+
+@pytest.mark.parametrize("value_term", ["value", "initial", "v0"])
+def test_the_recovered_reward_ranks_policies_as_the_true_one(value_term: Any) -> None:
+    """Among policies of all kinds, on a task with four states, one action and known transitions.
+
+    Rewards that differ by potential shaping cannot be told apart, so policies are ranked instead of pairs.
+    """
+    random = np.random.default_rng(3)
+    left, right = random.dirichlet(np.full(STATES, 0.5), (2, STATES))
+    up = (1 + GRID) / 2
+    transitions = left[:, None] * (1 - up)[:, None] + right[:, None] * up[:, None]
+    best, height = random.uniform(-0.7, 0.7, (STATES, 1)), random.uniform(0, 1, (STATES, 1))
+    truth = height - (GRID - best) ** 2
+    expert = soft_optimal(truth, transitions)
+
+    def drawn(shares: np.ndarray) -> np.ndarray:
+        return (shares.cumsum(1) < random.uniform(size=(len(shares), 1))).sum(1).clip(max=shares.shape[1] - 1)
+
+    def rows(policy: np.ndarray) -> Batch:
+        """256 steps of a policy, from uniform states."""
+        states = random.integers(0, STATES, 256)
+        actions = drawn(policy[states])
+        following = drawn(transitions[states, actions])
+        one_hot, taken = torch.eye(STATES), torch.from_numpy(GRID[actions]).float()
+        nothing = torch.zeros(1, 256)
+        return Batch(one_hot[states][None], taken[None, :, None], one_hot[following][None], nothing, nothing, nothing)
+
+    config = IQLearnConfig(
+        hidden=(64, 64), learning_rate=2e-3, discount=DISCOUNT, target_rate=0.05, value_term=value_term,
+        initial_entropy_coefficient=ENTROPY,
+    )  # fmt: skip
+    agent, generators = IQLearn(config, 1, STATES, 1, Normaliser.identity(STATES)), Generators([0])
+    agent.set_initial_states(torch.eye(STATES))
+    agent.initialise(generators)
+    wide = np.full((STATES, len(GRID)), 1 / len(GRID))
+    for _ in range(600):
+        agent.update(rows(wide), generators.normal((agent.noise_rows, 256, 1)), rows(expert))
+
+    with torch.no_grad():
+        grid = torch.from_numpy(GRID).float()[None, :, None]
+        here = torch.eye(STATES)[:, None].expand(-1, len(GRID), -1)
+        found = torch.stack([agent.critic(s[None], grid)[0, 0] for s in here]).double().numpy()
+        actions, log_probs = agent.actor.sample(
+            torch.eye(STATES).repeat_interleave(500, 0)[None], generators.normal((500 * STATES, 1))
+        )
+        values = agent.critic(torch.eye(STATES).repeat_interleave(500, 0)[None], actions)[0, 0] - ENTROPY * log_probs[0]
+    soft_values = values.view(STATES, 500).mean(1).double().numpy()
+    recovered = found - DISCOUNT * transitions @ soft_values
+    policies = [soft_optimal(random.normal(0, 1, truth.shape), transitions) for _ in range(20)]
+    policies += [soft_optimal(share * truth, transitions) for share in np.linspace(-1, 1, 20)]
+    ranks = spearmanr(*([worth(p, r, transitions) for p in policies] for r in (truth, recovered)))
+    assert ranks.statistic > 0.8  # untrained it is below 0
