@@ -168,11 +168,11 @@ class Demonstrations:
 
     def snapshot(self, row: int) -> Snapshot | None:
         """The simulator's state before the action of a row, or none when the source has no states."""
-        elapsed = int(self.times[row])
+        elapsed, seen = int(self.times[row]), self.observations[row]
         if self.states is not None:
-            return Snapshot(elapsed, physics=self.states[row])
+            return Snapshot(elapsed, seen, physics=self.states[row])
         if self.qpos is not None and self.qvel is not None:
-            return Snapshot(elapsed, qpos=self.qpos[row], qvel=self.qvel[row])
+            return Snapshot(elapsed, seen, qpos=self.qpos[row], qvel=self.qvel[row])
         return None
 
     def _take(self, index: np.ndarray, starts: np.ndarray) -> Demonstrations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,14 +30,16 @@ def evaluate(
     """
     seeds = [seed + episode for _ in range(runs) for episode in range(episodes)]
     tasks = TaskBatch(task, seeds)
-    returns = np.zeros(len(seeds))
+    returns, succeeded = np.zeros(len(seeds)), np.zeros(len(seeds), bool)
     try:
         for _, _, result in play(act, tasks, runs, "evaluation", np.ones(len(seeds), bool), device):
             returns += result.rewards
+            succeeded |= result.succeeded
         lengths = tasks.elapsed.copy()
     finally:
         tasks.close()
-    return Evaluation(returns.reshape(runs, episodes), lengths.reshape(runs, episodes))
+    successes = succeeded.reshape(runs, episodes) if task.succeeds else None
+    return Evaluation(returns.reshape(runs, episodes), lengths.reshape(runs, episodes), successes)
 
 
 def play(
@@ -58,11 +60,24 @@ def play(
 
 
 class Evaluation:
-    """Undiscounted ``returns`` (R, E) and ``lengths`` (R, E) of an evaluation."""
+    """Undiscounted ``returns`` (R, E) and ``lengths`` (R, E) of an evaluation.
 
-    def __init__(self, returns: np.ndarray, lengths: np.ndarray) -> None:
+    ``successes`` (R, E) says which episodes reached the task's aim at some step, for tasks that say so.
+    """
+
+    def __init__(self, returns: np.ndarray, lengths: np.ndarray, successes: np.ndarray | None = None) -> None:
         self.returns = returns
         self.lengths = lengths
+        self.successes = successes
+
+    @classmethod
+    def along(cls, parts: Sequence[Evaluation], axis: int) -> Evaluation:
+        """Several as one: of other runs (axis 0) or of other episodes (axis 1)."""
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([getattr(part, name) for part in parts], axis)
+
+        return cls(joined("returns"), joined("lengths"), None if parts[0].successes is None else joined("successes"))
 
     @property
     def steps(self) -> np.ndarray:

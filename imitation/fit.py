@@ -52,11 +52,15 @@ class References:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One evaluation: training ``step``, total environment steps per run (R,), returns (R, E)."""
+    """One evaluation: training ``step``, total environment steps per run (R,), returns (R, E).
+
+    ``successes`` are the shares of successful episodes (R,), where the task says what success is.
+    """
 
     step: int
     environment_steps: tuple[int, ...]
     returns: np.ndarray
+    successes: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass
@@ -72,6 +76,11 @@ class Progress:
     def final_returns(self) -> np.ndarray:
         """Per run (R,), the mean return of the last three evaluations: never the best ones."""
         return np.mean([point.returns.mean(1) for point in self.points[-FINAL_EVALUATIONS:]], axis=0)
+
+    def final_successes(self) -> np.ndarray | None:
+        """Per run (R,), the mean share of successful episodes of the last three evaluations, if the task has such."""
+        shares = [point.successes for point in self.points[-FINAL_EVALUATIONS:] if point.successes is not None]
+        return np.mean(shares, axis=0) if shares else None
 
 
 Report = Callable[[Progress, Mapping[str, list[float]]], None]
@@ -96,7 +105,15 @@ class Run:
                 f"the checkpoint in {self.directory} is not of what its config.yaml says: {error}"
             ) from error
         kept = state.values["progress"]
-        points = [Point(p["step"], tuple(p["environment_steps"]), np.asarray(p["returns"])) for p in kept["points"]]
+        points = [
+            Point(
+                p["step"],
+                tuple(p["environment_steps"]),
+                np.asarray(p["returns"]),
+                None if p.get("successes") is None else tuple(p["successes"]),
+            )
+            for p in kept["points"]
+        ]
         self.progress = Progress(
             step=self.training.steps,
             seconds=kept["seconds"],
@@ -158,6 +175,7 @@ class Run:
                     "step": p.step,
                     "environment_steps": list(p.environment_steps),
                     "returns": p.returns.tolist(),
+                    "successes": p.successes,
                 }
                 for p in self.progress.points
             ],
@@ -203,7 +221,8 @@ class Run:
         counts = training.step_counts()
         total = sum(counts[name] for name in PURPOSES if name != "evaluation")
         assert isinstance(total, np.ndarray)
-        self.progress.points.append(Point(training.steps, tuple(total.tolist()), result.returns))
+        successes = None if result.successes is None else tuple(result.successes.mean(1).tolist())
+        self.progress.points.append(Point(training.steps, tuple(total.tolist()), result.returns, successes))
         log.evaluation(training.steps, result, self.references.score(result.returns), total)
         return result
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..datasets import Demonstrations
-from ..robots import Task, TaskBatch, physics_state
+from ..robots import Controller, Task, TaskBatch, physics_state
 from .evaluation import Act
 
 # Episodes played at once. A policy always sees this many rows, because the rounding of a matrix product depends
@@ -21,7 +21,7 @@ RANDOM_SEED = 20_000_000  # first of the episodes by which the return of random 
 
 def record(
     task: Task,
-    act: Act | None,
+    act: Act | Controller | None,
     *,
     seed: int,
     episodes: int | None = None,
@@ -32,7 +32,8 @@ def record(
 ) -> Demonstrations:
     """Play whole episodes until there are ``episodes`` E or at least ``steps`` rows, whichever comes first.
 
-    ``act`` maps observations (1, B, O) to actions (1, B, A) in [−1, 1]; none stands for uniform random actions.
+    ``act`` maps observations (1, B, O) to actions (1, B, A) in [−1, 1], or is one of the task's scripts; none stands
+    for uniform random actions.
     Gaussian ``noise`` of that standard deviation is added to each action, which is then clipped; the stored
     action is the executed one. Episode e is reset with seed ``seed + e``, which also decides its noise and
     random actions. The full simulator state before each step is kept. ``advance`` is told the number of rows
@@ -93,13 +94,17 @@ def _joined(episodes: list[_Episode], name: str) -> np.ndarray:
     return np.concatenate(columns)
 
 
-def _episodes(task: Task, act: Act | None, seed: int, count: int | None, noise: float) -> Iterator[_Episode]:
+def _episodes(
+    task: Task, act: Act | Controller | None, seed: int, count: int | None, noise: float
+) -> Iterator[_Episode]:
     """Episodes in the order of their seeds, without end when ``count`` is none."""
     first = 0
     while count is None or first < count:
         together = TOGETHER if count is None else min(TOGETHER, count - first)
         tasks = TaskBatch(task, [seed + first + k for k in range(together)])
         generators = [np.random.default_rng([seed + first + k, 1]) for k in range(together)]
+        if act is not None and not callable(act):
+            act.begin([seed + first + k for k in range(together)])
         try:
             yield from _play(tasks, act, generators, noise)
         finally:
@@ -107,7 +112,9 @@ def _episodes(task: Task, act: Act | None, seed: int, count: int | None, noise: 
         first += together
 
 
-def _play(tasks: TaskBatch, act: Act | None, generators: list[np.random.Generator], noise: float) -> list[_Episode]:
+def _play(
+    tasks: TaskBatch, act: Act | Controller | None, generators: list[np.random.Generator], noise: float
+) -> list[_Episode]:
     """One episode in each environment."""
     count, size = len(tasks), tasks.spaces.action_size
     seen = np.zeros((1, TOGETHER, tasks.spaces.observation_size), np.float32)
@@ -118,8 +125,11 @@ def _play(tasks: TaskBatch, act: Act | None, generators: list[np.random.Generato
         if act is None:
             actions = np.stack([generator.uniform(-1, 1, size) for generator in generators])
         else:
-            seen[0, :count] = observations
-            actions = act(torch.tensor(seen))[0, :count].cpu().numpy()
+            if callable(act):
+                seen[0, :count] = observations
+                actions = act(torch.tensor(seen))[0, :count].cpu().numpy()
+            else:
+                actions = act.act(observations)
             if noise:
                 actions = actions + noise * np.stack([g.standard_normal(size) for g in generators])
         actions = np.clip(actions, -1, 1).astype(np.float32)

@@ -68,7 +68,7 @@ class RunLog:
         self._metrics = _Table(directory / "metrics.csv", ("step", "run"), resume_at)
         self._evaluations = _Table(
             directory / "evaluations.csv",
-            ("step", "run", "episode", "return", "length", "score", "environment_steps"),
+            ("step", "run", "episode", "return", "length", "score", "environment_steps", "success"),
             resume_at,
         )
         self._events = _Events(directory / "events", resume_at)
@@ -85,7 +85,7 @@ class RunLog:
                 self._events.scalar(f"train/{name}/run-{run}", value[run], step)
 
     def evaluation(self, step: int, evaluation: Evaluation, scores: np.ndarray | None, steps: np.ndarray) -> None:
-        """One row per episode: return, length, score (R, E) if known, environment steps of the run so far (R,)."""
+        """One row per episode: return, length, score (R, E) and success if known, environment steps so far (R,)."""
         rows: list[dict[str, Any]] = []
         for (run, episode), value in np.ndenumerate(evaluation.returns):
             row: dict[str, Any] = {
@@ -94,12 +94,16 @@ class RunLog:
             }  # fmt: skip
             if scores is not None:
                 row["score"] = f"{scores[run, episode]:.6f}"
+            if evaluation.successes is not None:
+                row["success"] = int(evaluation.successes[run, episode])
             rows.append(row)
         self._evaluations.write(rows)
         for run, returns in enumerate(evaluation.returns):
             self._events.scalar(f"evaluation/return/run-{run}", float(returns.mean()), step)
             if scores is not None:
                 self._events.scalar(f"evaluation/score/run-{run}", float(scores[run].mean()), step)
+            if evaluation.successes is not None:
+                self._events.scalar(f"evaluation/success/run-{run}", float(evaluation.successes[run].mean()), step)
 
     def flush(self) -> None:
         """Hand everything to the operating system."""

@@ -2,6 +2,7 @@
 
 from .disturbances import Disturbances
 from .errors import InputError, nearest
+from .navigation import Controller
 from .simulation import (
     PURPOSES,
     Purpose,
@@ -21,6 +22,7 @@ from .views import observation_parts, view_mask
 __all__ = [
     "PURPOSES",
     "TASKS",
+    "Controller",
     "Disturbances",
     "InputError",
     "Purpose",

@@ -149,7 +149,8 @@ def _replace_model(environment: MujocoEnv, model: Any) -> None:
     renderer.model, renderer.data = model, environment.data
     environment._set_action_space()  # pyright: ignore[reportPrivateUsage]
     mujoco.mj_forward(model, environment.data)
-    size = len(cast(np.ndarray, environment._get_obs()))  # pyright: ignore
+    seen: Any = environment._get_obs()  # pyright: ignore
+    size = len(seen[0] if isinstance(seen, tuple) else seen)  # that of a point in a maze comes with an info
     environment.observation_space = Box(-np.inf, np.inf, (size,), np.float64)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
 from .errors import InputError
+from .goal_maze import GoalMaze
 from .tasks import Spaces, Task
 
 # MuJoCo's compiled module comes without types.
@@ -95,10 +96,12 @@ def restore(environment: MujocoEnv, state: SimulatorState) -> None:
 class Snapshot:
     """A recorded moment of an episode, as demonstration files have it: enough to start from, not to the bit.
 
-    ``physics`` is MuJoCo's integration state, or none where only positions and velocities were recorded.
+    ``observation`` (O,) is what was seen there. ``physics`` is MuJoCo's integration state, or none where only
+    positions and velocities were recorded.
     """
 
     elapsed: int
+    observation: np.ndarray
     physics: np.ndarray | None = None
     qpos: np.ndarray | None = None
     qvel: np.ndarray | None = None
@@ -118,6 +121,8 @@ def place(environment: MujocoEnv, state: Snapshot) -> np.ndarray:
             sizes = f"{model.nq} positions and {model.nv} velocities"
             raise InputError(f"a recorded state does not have this task's {sizes}")
         environment.set_state(state.qpos, state.qvel)
+    if isinstance(environment, GoalMaze):
+        environment.recall(state.observation)
     return np.asarray(environment._get_obs(), np.float32)  # pyright: ignore
 
 
@@ -125,13 +130,15 @@ def place(environment: MujocoEnv, state: Snapshot) -> np.ndarray:
 class Transitions:
     """One step of N environments: true next observations (N, O), task rewards (N,) and the two kinds of end (N,).
 
-    The rewards are the task's own. Evaluation and `learner=sac` use them; no imitation learner sees them.
+    ``succeeded`` (N,) is where the task says that its aim is reached, for tasks that say so. The rewards are the
+    task's own. Evaluation and `learner=sac` use them; no imitation learner sees them.
     """
 
     next_observations: np.ndarray
     rewards: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
+    succeeded: np.ndarray
 
     @property
     def ended(self) -> np.ndarray:
@@ -183,18 +190,20 @@ class TaskBatch:
         count = len(self)
         observations = np.zeros((count, self.spaces.observation_size), np.float32)
         rewards = np.zeros(count)
-        terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
+        terminated, truncated, succeeded = np.zeros((3, count), bool)
         # float32 bounds times float32 actions can leave the range by a rounding, which MuJoCo would clip silently.
         scaled = np.clip(actions.astype(np.float64) * self._scale + self._offset, self._low, self._high)
         stepped = range(count) if where is None else np.flatnonzero(where)
         if self._hands and purpose != "reset":
             self._tremble(scaled, stepped)
         for index in stepped:
-            observations[index], rewards[index], terminated[index], _, _ = self.environments[index].step(scaled[index])
+            stepped_to = self.environments[index].step(scaled[index])
+            observations[index], rewards[index], terminated[index], _, about = stepped_to
+            succeeded[index] = bool(about.get("success", False))
             self.elapsed[index] += 1
             self.counts[purpose][index] += 1
             truncated[index] = self.elapsed[index] >= self.task.horizon
-        return Transitions(observations, rewards, terminated, truncated & ~terminated)
+        return Transitions(observations, rewards, terminated, truncated & ~terminated, succeeded)
 
     def _tremble(self, scaled: np.ndarray, stepped: Iterable[int]) -> None:
         for index in stepped:

@@ -7,7 +7,8 @@ Gymnasium MuJoCo environment (``HumanoidStandup-v5``) is a task.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -18,6 +19,9 @@ from gymnasium.spaces import Box
 
 from .disturbances import Disturbances
 from .errors import InputError, nearest
+from .gap_maze import GOAL
+from .goal_maze import GoalMaze, robot_of
+from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Task:
     undiscounted return of uniform random actions and ``expert_return`` that of a good controller; a score is
     normalised with them when the demonstrations do not bring their own. ``terminates`` says whether an episode
     can end before the horizon (``health`` says when, in words). ``disturbances`` are what its robot suffers from.
+    ``succeeds`` says that a step's success is known, and in what it lies, in words. ``scripts`` are controllers of the
+    task's own by name, made for its robot as it is.
     """
 
     name: str
@@ -39,6 +45,10 @@ class Task:
     random_return: float | None = None
     expert_return: float | None = None
     disturbances: Disturbances = dataclasses.field(default_factory=Disturbances)
+    succeeds: str = ""
+    scripts: Mapping[str, Callable[[Task], Controller]] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({}), compare=False
+    )
 
     def make(self, *, render: bool = False) -> MujocoEnv:
         """The bare environment, without Gymnasium's wrappers: the batch keeps time and order itself.
@@ -49,16 +59,19 @@ class Task:
         if render:
             keywords["render_mode"] = "rgb_array"
         try:
-            environment = gymnasium.make(
+            _register(self.environment_id)
+            environment: Any = gymnasium.make(
                 self.environment_id, disable_env_checker=True, max_episode_steps=-1, **keywords
             ).unwrapped
         except (gymnasium.error.Error, ImportError, TypeError) as error:
             raise InputError(f"task {self.name}: Gymnasium cannot make {self.environment_id}: {error}") from error
-        if not isinstance(environment, MujocoEnv) or not isinstance(environment.action_space, Box):
+        in_maze = hasattr(environment, "maze")
+        robot: Any = robot_of(environment) if in_maze else environment
+        if not isinstance(robot, MujocoEnv) or not isinstance(robot.action_space, Box):
             raise InputError(f"task {self.name}: {self.environment_id} is not a Gymnasium MuJoCo environment")
         if self.disturbances != Disturbances():
-            self.disturbances.change(environment)
-        return environment
+            self.disturbances.change(robot)
+        return GoalMaze(environment) if in_maze else robot
 
     @property
     def spaces(self) -> Spaces:
@@ -126,6 +139,15 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task("inverted-double-pendulum", "InvertedDoublePendulum-v5", 1000, health="tip above 1 m",
                  random_return=49.9, expert_return=9359.0),
             Task("reacher", "Reacher-v5", 50, terminates=False, random_return=-43.0, expert_return=-4.0),
+            Task("gap-maze", "understudy/GapMaze-v0", 200, terminates=False, succeeds="the disc is at the goal",
+                 random_return=0.0, expert_return=140.0,
+                 scripts={"expert": lambda task: GoesToGoal(_map(task), slice(2, 4), GOAL),
+                          "play": lambda task: Wanders(_map(task), slice(2, 4))}),
+            Task("pointmaze", "PointMaze_UMaze-v3", 300, terminates=False, succeeds="the ball is at the goal",
+                 scripts={"expert": lambda task: GoesToGoal(_map(task), slice(4, 6), slice(6, 8)),
+                          "play": lambda task: Wanders(_map(task), slice(4, 6))}),
+            Task("antmaze", "AntMaze_UMaze-v5", 700, _NO_CONTACT_FORCES, terminates=False,
+                 succeeds="the ant is at the goal"),
             Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-148.8, expert_return=-25.0),
         )
     }
@@ -139,9 +161,10 @@ def find_task(name: str) -> Task:
     """
     if name in TASKS:
         return TASKS[name]
+    _register(name)
     specification = gymnasium.registry.get(name)
     if specification is None:
-        ids = [key for key, spec in gymnasium.registry.items() if "mujoco" in str(spec.entry_point)]
+        ids = [key for key, spec in gymnasium.registry.items() if _is_ours(str(spec.entry_point))]
         raise InputError(f"unknown task {name!r}: {nearest(name, [*TASKS, *ids])}")
     horizon = specification.max_episode_steps
     if horizon is None:
@@ -155,3 +178,35 @@ def task_of_environment(environment_id: str, keywords: Mapping[str, Any]) -> Tas
         if task.environment_id == environment_id and dict(task.keywords) == dict(keywords):
             return task
     return None
+
+
+def _is_ours(entry_point: str) -> bool:
+    return "mujoco" in entry_point or "_maze" in entry_point
+
+
+def _register(environment_id: str) -> None:
+    """Let Gymnasium know gymnasium-robotics' mazes, which are an extra, when one of them is asked for.
+
+    Errors: :class:`InputError` when it is not installed.
+    """
+    if not environment_id.startswith(_MAZES) or environment_id in gymnasium.registry:
+        return
+    try:
+        importlib.import_module("gymnasium_robotics")
+    except ImportError as error:
+        raise InputError(
+            f"task {environment_id}: gymnasium-robotics is not installed ({error}): pip install 'understudy[robots]'"
+        ) from error
+
+
+def _map(task: Task) -> Map:
+    """The free places of a task's maze for its robot's body, which must be a ball."""
+    environment = task.make()
+    try:
+        return Map(environment.model, *radius_of(environment.model))
+    finally:
+        environment.close()
+
+
+_MAZES = ("PointMaze_", "AntMaze_")
+gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")

@@ -80,13 +80,14 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     policies = load_policies(options.policy, None if options.task is None else find_task(options.task))
     task = disturbed(next(iter(policies.values())).task, options.disturbances)
     steps = _film(options, task) if options.video is not None else 0
-    returns, lengths = _play(options, policies, task)
+    returns, lengths, successes = _play(options, policies, task)
     pairs = [References(*_references(policy, task)) for policy in policies.values()]
     scores = [pair.score(row) for pair, row in zip(pairs, returns, strict=True)]
     known = [score for score in scores if score is not None]
     result = {
         "score": _summary(np.stack(known)) if len(known) == len(scores) else None,
         "return": _summary(returns),
+        **({} if successes is None else {"success": _summary(successes)}),
         "over": "runs" if len(returns) > 1 else "episodes",
         "task": task.name,
         "episodes": options.episodes,
@@ -125,13 +126,14 @@ def _film(options: EvaluateOptions, task: Task) -> int:
     return int(filmed.steps.sum())
 
 
-def _play(options: EvaluateOptions, policies: Mapping[str, Policy], task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths (R, E)."""
+def _play(
+    options: EvaluateOptions, policies: Mapping[str, Policy], task: Task
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Returns and lengths (R, E), and successes (R, E) if the task says what they are."""
     from ..imitation.evaluation import evaluate as play
 
     first = range(0, options.episodes, TOGETHER)
-    returns: list[np.ndarray] = []
-    lengths: list[np.ndarray] = []
+    played: list[Evaluation] = []
     title = f"playing {task.name} with {len(policies)} {'policies' if len(policies) > 1 else 'policy'}"
     with progress(title, len(policies) * len(first) * task.horizon, quiet=options.quiet) as advance:
         for policy in policies.values():
@@ -141,9 +143,9 @@ def _play(options: EvaluateOptions, policies: Mapping[str, Policy], task: Task) 
                 count = min(TOGETHER, options.episodes - start)
                 parts.append(play(act, task, 1, count, seed=options.seed + start))
                 advance(task.horizon - parts[-1].lengths.max())
-            returns.append(np.concatenate([part.returns[0] for part in parts]))
-            lengths.append(np.concatenate([part.lengths[0] for part in parts]))
-    return np.stack(returns), np.stack(lengths)
+            played.append(Evaluation.along(parts, 1))
+    whole = Evaluation.along(played, 0)
+    return whole.returns, whole.lengths, whole.successes
 
 
 def _references(policy: Policy, task: Task) -> tuple[float | None, float | None]:
@@ -170,7 +172,9 @@ def _show(result: dict[str, Any], names: list[str], returns: np.ndarray, lengths
     for name, row, steps in zip(names, returns, lengths, strict=True):
         print(f"{name}: return {row.mean():.1f} ± {row.std():.1f}, {steps.mean():.0f} steps an episode")
     count = f"{len(returns)} runs" if len(returns) > 1 else f"{returns.shape[1]} episodes"
-    for what, digits in (("return", 1), ("score", 3)):
+    for what, digits in (("return", 1), ("score", 3), ("success", 2)):
+        if what not in result:
+            continue
         if result[what] is None:
             print("score: unknown, as neither the policy nor the task table has a random and an expert return")
             continue

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..robots import InputError, Task, find_task
+from ..robots import Controller, InputError, Task, find_task
 from .options import disturbed, option, parse_options, run_command
 from .terminal import progress
 
@@ -20,6 +20,7 @@ EXAMPLES = (
     "understudy record runs/hopper/policy episodes=25 out=demonstrations.hdf5",
     "understudy record sac-halfcheetah.zip task=halfcheetah episodes=10 noise=0.1 out=noisy.hdf5",
     "understudy record random task=hopper steps=100000 out=random.hdf5",
+    "understudy record play task=gap-maze disturbances=wide.yaml episodes=50 out=play.hdf5",
 )
 EPISODES = 10  # when neither episodes= nor steps= is given
 RANDOM_EPISODES = 20  # of a task whose random return nobody has measured
@@ -34,7 +35,8 @@ class RecordOptions:
     """
 
     policy: str = option(
-        "who plays: a policy directory, a run directory (its chosen policy), a stable-baselines3 zip, or random"
+        "who plays: a policy directory, a run directory (its chosen policy), a stable-baselines3 zip, random, or a "
+        "script of the task's (expert or play, in mazes)"
     )
     out: Path = option("the HDF5 file to write")  # noqa: RUF009 (option() is dataclasses.field())
     task: str | None = option(
@@ -136,7 +138,7 @@ def record(options: RecordOptions, command: str) -> dict[str, Any]:
     return result
 
 
-def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | None, dict[str, Any]]:
+def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | Controller | None, dict[str, Any]]:
     """The task, who acts in it (none stands for random actions), and what the file says about that."""
     task = None if options.task is None else find_task(options.task)
     if options.policy == "random":
@@ -145,6 +147,10 @@ def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | None, di
         if options.noise:
             raise InputError("noise= is added to a policy's actions: leave it out with random actions")
         return disturbed(task, options.disturbances), None, {"policy": "uniform random actions"}
+    if task is not None and options.policy in task.scripts:
+        task = disturbed(task, options.disturbances)
+        script = task.scripts[options.policy](task)
+        return task, script, {"policy": f"the task's script {options.policy!r}", "action_noise": options.noise}
     import torch
 
     from ..imitation.loading import load_policy

@@ -67,10 +67,10 @@ class Reporter:
             scores = self._run.references.score(point.returns.mean(1))
             shown = point.returns.mean(1) if scores is None else scores
             name = "return" if scores is None else "score"
-            self._console.print(
-                f"step {point.step:,}: {name} {' '.join(f'{value:.2f}' for value in shown)}"
-                f" · {rate:.0f} steps/s · {left} left"
-            )
+            words = f"step {point.step:,}: {name} {' '.join(f'{value:.2f}' for value in shown)}"
+            if point.successes is not None:
+                words += f" · success {' '.join(f'{share:.2f}' for share in point.successes)}"
+            self._console.print(f"{words} · {rate:.0f} steps/s · {left} left")
         if self._bar is None and len(progress.points) == self._shown and time.monotonic() - self._last_line > 60:
             self._console.print(f"step {progress.step:,} · {rate:.0f} steps/s · {left} left")
             self._last_line = time.monotonic()
@@ -113,6 +113,10 @@ def table(run: Run, directory: Path) -> None:
     if of_scores is not None:
         console.print(f"score IQM {of_scores.iqm:.3f}, 95 % interval {of_scores.low:.3f} to {of_scores.high:.3f}")
     console.print(f"return IQM {of_returns.iqm:.1f}, 95 % interval {of_returns.low:.1f} to {of_returns.high:.1f}")
+    successes = run.progress.final_successes()
+    if successes is not None:
+        shares = " ".join(f"{share:.2f}" for share in successes)
+        console.print(f"success {shares}, mean {successes.mean():.2f}: {run.training.task.succeeds} at some step")
     best, why = run.best_run()
     lines = (
         f"time {_clock(run.progress.seconds)}",
@@ -128,9 +132,11 @@ def result(run: Run, directory: Path, policy: Path) -> dict[str, Any]:
     returns = run.progress.final_returns()
     scores = run.references.score(returns)
     counts = run.step_counts()
+    successes = run.progress.final_successes()
     return {
         "score": None if scores is None else summary(scores).to_json(),
         "return": summary(returns).to_json(),
+        **({} if successes is None else {"success": summary(successes).to_json()}),
         "steps": {purpose: round(float(counts[purpose].mean())) for purpose in PURPOSES},
         "seconds": round(run.progress.seconds, 1),
         "run": str(directory),
