@@ -173,11 +173,15 @@ class Normaliser(nn.Module):
         return cls(torch.zeros(size), torch.ones(size), limit=math.inf)
 
     @classmethod
-    def of(cls, observations: np.ndarray, *, floor: float = 1e-2, limit: float = 10.0) -> Normaliser:
-        """From observations (N, O). ``floor`` bounds the deviation of a dimension that hardly moves in them."""
-        mean = torch.as_tensor(observations.mean(0, dtype=np.float64))
-        std = torch.as_tensor(observations.std(0, dtype=np.float64)).clamp(min=floor)
-        return cls(mean, std, limit)
+    def of(cls, *observations: np.ndarray, floor: float = 1e-2, limit: float = 10.0) -> Normaliser:
+        """From sets of observations (N, O), each of which counts as much as the others whatever its size.
+
+        ``floor`` bounds the deviation of a dimension that hardly moves in them.
+        """
+        means = np.stack([rows.mean(0, dtype=np.float64) for rows in observations])
+        variances = np.stack([rows.var(0, dtype=np.float64) for rows in observations])
+        std = torch.as_tensor(np.sqrt(variances.mean(0) + means.var(0))).clamp(min=floor)
+        return cls(torch.as_tensor(means.mean(0)), std, limit)
 
     def hiding(self, view: np.ndarray | None) -> Normaliser:
         """The same, but 0 where the mask ``view`` (O,) is 0; nothing is hidden without one."""

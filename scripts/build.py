@@ -26,7 +26,7 @@ from ..imitation.parts import Setting
 from ..imitation.rewards import ConstantReward, ImplicitReward, Reward, TaskReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
-from ..robots import Disturbances, InputError, Spaces, Task, find_task
+from ..robots import Disturbances, InputError, Task, find_task
 from .settings import find_choice, settings_of
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,9 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
         raise InputError(f"seed={first}: a number of at most {_LARGEST_SEED} is expected")
     seeds = tuple(first + k for k in range(_count(config, "runs")))
     spaces = task.spaces
-    normaliser = _normaliser(demonstrations if _flag(config, "normalise") else None, spaces)
+    known = [given.observations for given in (demonstrations, offline) if given is not None]
+    known = known if _flag(config, "normalise") else []
+    normaliser = Normaliser.of(*known) if known else Normaliser.identity(spaces.observation_size)
     setting = Setting(task, spaces, seeds, normaliser, precision, device, demonstrations, offline)
     notes = [f"disturbances: {task.disturbances.to_values()}"] if task.disturbances != Disturbances() else []
     loop = config["loop"]["kind"]
@@ -185,12 +187,6 @@ def _references(task: Task, demonstrations: Demonstrations | None) -> References
                 "made: correct 'random_return' or 'expert_return' in the file"
             )
     return References(random, expert)
-
-
-def _normaliser(demonstrations: Demonstrations | None, spaces: Spaces) -> Normaliser:
-    if demonstrations is None:
-        return Normaliser.identity(spaces.observation_size)
-    return Normaliser.of(demonstrations.observations)
 
 
 def _cloning(config: Values, setting: Setting, notes: list[str]) -> Training:

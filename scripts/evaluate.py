@@ -130,6 +130,7 @@ def _play(
     options: EvaluateOptions, policies: Mapping[str, Policy], task: Task
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Returns and lengths (R, E), and successes (R, E) if the task says what they are."""
+    from ..imitation.evaluation import Evaluation
     from ..imitation.evaluation import evaluate as play
 
     first = range(0, options.episodes, TOGETHER)

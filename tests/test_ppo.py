@@ -102,6 +102,17 @@ def test_the_stack_acts_and_weighs_as_the_runs() -> None:
     assert acted.abs().max() > 1
 
 
+def test_first_parameters_are_as_large_as_stable_baselines3s() -> None:
+    agent, reference = made(), stable_baselines3.PPO("MlpPolicy", Spaces(), policy_kwargs={"net_arch": [16, 16]})
+    for run in agent._runs:
+        for name, theirs in reference.policy.state_dict().items():
+            mine = run.policy.state_dict()[name]
+            # The singular values of an orthogonal matrix are all its gain.
+            found, expected = (t if t.dim() < 2 else torch.linalg.svdvals(t) for t in (mine, theirs))
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(agent.net.weights[0][0], agent.net.weights[0][1])
+
+
 def test_global_streams_are_left_alone() -> None:
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,7 @@ class PPORun:
         self, config: PPOConfig, observation_size: int, action_size: int, seed: int, device: torch.device
     ) -> None:
         self._config = config
-        with torch.random.fork_rng(devices=[]):  # it draws its parameters from torch's global stream
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # it draws its first parameters from torch's global stream
             self._learner = stable_baselines3.PPO(
                 "MlpPolicy",
                 _Shape(observation_size, action_size),
@@ -79,9 +79,18 @@ class PPORun:
                 policy_kwargs={"net_arch": list(config.hidden)},
                 device="cpu",
             )
+        self._initialise(torch.Generator().manual_seed(seed))
         self._learner.device = device
         self._learner.policy.to(device)
         self._learner.set_logger(Logger(None, []))
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        """Draw the parameters anew, as stable-baselines3 does, but from the run's own stream."""
+        gains = {self.policy.action_net: 0.01, self.policy.value_net: 1.0}
+        for layer in self.policy.modules():
+            if isinstance(layer, torch.nn.Linear):
+                torch.nn.init.orthogonal_(layer.weight, gains.get(layer, math.sqrt(2)), generator)
+                torch.nn.init.zeros_(layer.bias)
 
     @property
     def policy(self) -> ActorCriticPolicy:

@@ -1,0 +1,226 @@
+"""Mazes: what fits through, ways and scripts, goals that come back with a state, success, and what is refused."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+import torch
+from policies import make_policy
+
+from understudy.datasets import load
+from understudy.imitation.evaluation import evaluate
+from understudy.imitation.networks import Normaliser
+from understudy.imitation.recording import record
+from understudy.imitation.resets.recorded import states_problem
+from understudy.robots import Disturbances, InputError, Task, TaskBatch, find_task, observation_parts, place
+from understudy.robots.navigation import Map
+from understudy.scripts.evaluate import main as evaluate_main
+from understudy.scripts.record import main as record_main
+
+WIDE = Disturbances(bodies={"disc": {"length": 2.5}})
+
+
+def gap_maze(disturbances: Disturbances = Disturbances()) -> Task:  # noqa: B008
+    return dataclasses.replace(find_task("gap-maze"), disturbances=disturbances)
+
+
+def followed(task: Task, script: str, episodes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Observations (T, N, O) and successes (T, N) of a script at work."""
+    controller, tasks = task.scripts[script](task), TaskBatch(task, range(episodes))
+    observations, seen, succeeded = tasks.reset(), [], []
+    controller.begin(range(episodes))
+    for _ in range(task.horizon):
+        result = tasks.step(controller.act(observations), "policy")
+        seen.append(observations)
+        succeeded.append(result.succeeded)
+        observations = result.next_observations
+    assert result.truncated.all()
+    tasks.close()
+    return np.stack(seen), np.stack(succeeded)
+
+
+def test_the_expert_takes_the_gap_and_a_wider_body_goes_round() -> None:
+    narrow, reached = followed(gap_maze(), "expert")
+    wide, reached_wide = followed(gap_maze(WIDE), "expert")
+    assert narrow[..., 1].max() < -0.7
+    assert wide[..., 1].max() > 1.2
+    assert (reached.argmax(0) < 60).all()
+    assert (reached_wide.argmax(0) > 70).all()
+    assert reached[-1].all()
+    assert reached_wide[-1].all()
+
+
+def test_a_wide_body_cannot_be_forced_through_the_gap() -> None:
+    tasks = TaskBatch(gap_maze(WIDE), range(5))
+    observations = tasks.reset()
+    for _ in range(200):  # along the middle of the gap, with all force
+        action = np.stack((np.ones(5), np.clip(10 * (-1 - observations[:, 1]), -1, 1)), 1)
+        observations = tasks.step(action, "policy").next_observations
+    assert (observations[:, 0] < -0.3).all()
+    tasks.close()
+
+
+def test_rewards_are_steps_at_the_goal() -> None:
+    environment = gap_maze().make()
+    environment.reset(seed=0)
+    for place_there, there in (([1.4, -1.0], True), ([1.4, -0.72], True), ([1.4, -0.6], False)):
+        environment.set_state(np.array(place_there), np.zeros(2))
+        _, reward, terminated, _, about = environment.step(np.zeros(2))
+        assert (reward, terminated, about["success"]) == (float(there), False, there)
+    environment.close()
+
+
+WALLED = """<mujoco><worldbody>
+<geom type="box" pos="-2 0 0" size="0.1 2 1"/><geom type="box" pos="2 0 0" size="0.1 2 1"/>
+<geom type="box" pos="0 -2 0" size="2 0.1 1"/><geom type="box" pos="0 2 0" size="2 0.1 1"/>
+<geom type="box" pos="0 -0.5 0" size="0.1 1.5 1"/>
+<body><freejoint/><geom type="sphere" size="0.2"/></body></worldbody></mujoco>"""
+
+
+def test_ways_are_as_long_as_they_are() -> None:
+    walls = Map(mujoco.MjModel.from_xml_string(WALLED), 0.2, 0.0)
+    goal = np.array([1.0, -1.0])
+    distances = walls.distances(goal)
+
+    def far(x: float, y: float) -> float:
+        index = np.unravel_index(int(np.linalg.norm(walls._points - [x, y], axis=-1).argmin()), distances.shape)
+        return float(distances[index])
+
+    assert far(1.0, 0.5) == pytest.approx(1.5, abs=0.1)
+    assert far(1.0, -1.0) == pytest.approx(0.0, abs=0.1)
+    # Around the wall's end by two corners, 0.22 m clear of it: on a grid that goes in eight directions.
+    corner = np.array([0.32, 1.22])
+    up, across = np.linalg.norm(corner - goal), 2 * corner[0]
+    assert far(-1.0, -1.0) == pytest.approx(2 * up + across, rel=0.1)
+    assert np.isinf(far(0.0, -1.0))  # inside the wall
+    assert not walls.free[0].any()
+
+
+def test_play_is_everywhere_and_its_own_whatever_is_recorded_with_it() -> None:
+    task = gap_maze(WIDE)
+    play = record(task, task.scripts["play"](task), seed=5, episodes=20)
+    other = record(task, task.scripts["play"](task), seed=7, episodes=1)
+    xy = play.observations[:, :2]
+    for area in (xy[:, 0] < -0.5, xy[:, 0] > 0.5, xy[:, 1] > 1.2):
+        assert area.mean() > 0.1
+    assert np.array_equal(other.observations, play.observations[400:600])
+    assert np.abs(play.actions).max() <= 1
+
+
+def test_goals_come_back_with_recorded_states() -> None:
+    task = find_task("PointMaze_Open_Diverse_G-v3")
+    task = dataclasses.replace(task, horizon=30)
+    recorded = record(task, None, seed=0, episodes=3)
+    assert len(np.unique(recorded.observations[:, -2:], axis=0)) == 3
+    assert states_problem(task, recorded) is None
+    environment = task.make()
+    environment.reset(seed=9)
+    for row in (0, 40, 75):
+        snapshot = recorded.snapshot(row)
+        assert snapshot is not None
+        np.testing.assert_allclose(place(environment, snapshot), recorded.observations[row], atol=1e-6)
+        action = recorded.actions[row].astype(np.float64)
+        np.testing.assert_allclose(environment.step(action)[0], recorded.next_observations[row], atol=1e-6)
+    environment.close()
+
+
+@pytest.mark.parametrize("name", ["pointmaze", "antmaze"])
+def test_mazes_are_gymnasium_robotics_own(name: str) -> None:
+    task = find_task(name)
+    ours = task.make()
+    theirs = gymnasium.make(task.environment_id, **dict(task.keywords), disable_env_checker=True)
+    mine, _ = ours.reset(seed=4)
+    other, _ = theirs.reset(seed=4)
+    generator, parts = np.random.default_rng(0), observation_parts(task)
+    for _ in range(50):
+        for part, columns in parts.items():
+            assert np.array_equal(mine[columns], other[part])
+        action = generator.uniform(-1, 1, task.spaces.action_size)
+        mine, reward, *_, about = ours.step(action)
+        other, their_reward, *_, their_about = theirs.step(action)
+        assert (reward, about["success"]) == (their_reward, their_about["success"])
+    path = Path(ours.fullpath)
+    assert path.exists()
+    ours.close()
+    theirs.close()
+    assert not path.exists()
+
+
+def test_the_script_solves_pointmaze_for_every_goal() -> None:
+    _, reached = followed(
+        dataclasses.replace(find_task("PointMaze_UMaze-v3"), scripts=find_task("pointmaze").scripts), "expert", 4
+    )
+    assert reached[-1].all()
+
+
+def test_an_ant_in_a_maze_can_lose_a_leg() -> None:
+    task = find_task("antmaze")
+    legless = dataclasses.replace(task, disturbances=Disturbances(removed=("front_left_leg",)))
+    assert legless.spaces.action_size == task.spaces.action_size - 2
+    tasks = TaskBatch(legless, [0])
+    assert tasks.reset().shape == (1, legless.spaces.observation_size)
+    assert np.isfinite(tasks.step(np.zeros((1, 6)), "policy").next_observations).all()
+    tasks.close()
+
+
+def test_without_the_extra_a_maze_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def missing(name: str, *arguments: Any, **options: Any) -> Any:
+        if name.startswith("gymnasium_robotics"):
+            raise ImportError("No module named 'gymnasium_robotics'")
+        return original(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setattr("importlib.import_module", missing)
+    monkeypatch.setattr(gymnasium, "registry", {})
+    with pytest.raises(InputError, match=r"pip install 'understudy\[robots\]'"):
+        find_task("pointmaze").make()
+
+
+def test_evaluations_count_successes() -> None:
+    task = gap_maze()
+    expert = task.scripts["expert"](task)
+
+    def act(observations: torch.Tensor) -> torch.Tensor:
+        """The first run's expert, a second run that does nothing."""
+        actions = torch.zeros(*observations.shape[:2], 2)
+        actions[0] = torch.from_numpy(expert.act(observations[0].numpy()))
+        return actions
+
+    result = evaluate(act, task, 2, 3)
+    assert result.successes is not None
+    assert result.successes.tolist() == [[True] * 3, [False] * 3]
+    assert evaluate(lambda seen: torch.zeros(*seen.shape[:2], 3), find_task("hopper"), 1, 1).successes is None
+
+
+def test_commands_record_scripts_and_report_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "wide.yaml").write_text("bodies: {disc: {length: 2.5}}")
+    out = tmp_path / "expert.hdf5"
+    assert record_main(["expert", "task=gap-maze", "episodes=2", f"out={out}", "quiet=true"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["return"]["min"] > 140
+    assert load(out).metadata["policy"] == "the task's script 'expert'"
+    make_policy("gap-maze").save_pretrained(tmp_path / "policy")
+    assert evaluate_main([str(tmp_path / "policy"), "episodes=2", "quiet=true"]) == 0
+    assert json.loads(capsys.readouterr().out)["success"]["iqm"] == 0.0
+    assert record_main(["expert", "task=hopper", "episodes=2", f"out={tmp_path / 'x.hdf5'}"]) == 2
+    assert "expert" in capsys.readouterr().err
+
+
+def test_offline_rows_count_as_much_as_the_experts_for_standardising() -> None:
+    expert, offline = np.array([[0.0, 1.0], [0.0, 3.0]], np.float32), np.array([[2.0, 1.0]] * 50, np.float32)
+    both = Normaliser.of(expert, offline)
+    assert both.mean.tolist() == [1.0, 1.5]
+    np.testing.assert_allclose(both.std.numpy(), [1.0, np.sqrt(0.5 + 0.25)], rtol=1e-6)
+    alone = Normaliser.of(expert)
+    assert alone.mean.tolist() == [0.0, 2.0]
+    assert alone.std.tolist() == pytest.approx([0.01, 1.0])
