@@ -49,7 +49,8 @@ class ActingConfig:
 class ActingTraining(abc.ABC):
     """R runs of a learner that acts, trained together. Subclasses say in :meth:`_advance` how the policy is improved.
 
-    ``keeps`` is how many rows of each run stay in the buffer. The parts do not know of each other.
+    ``keeps`` is how many rows of each run stay in the buffer. ``offline`` are other recordings of the task, which say
+    with the demonstrations how wide its states are. The parts do not know of each other.
     """
 
     rolls_out = False  # whether the reward's rows come from roll-outs of their own
@@ -65,6 +66,7 @@ class ActingTraining(abc.ABC):
         seeds: list[int],
         device: torch.device | str,
         keeps: int,
+        offline: Demonstrations | None,
     ) -> None:
         self.config, self.task = config, task
         self.agent, self.reward, self.resets = agent, reward, resets
@@ -97,7 +99,7 @@ class ActingTraining(abc.ABC):
         if isinstance(reward, torch.nn.Module):
             reward.to(self.device)
         reward.initialise(self.generators)
-        self.selection = self._selection(demonstrations)
+        self.selection = self._selection(demonstrations, offline)
         self._observations: np.ndarray | None = None
 
     @property
@@ -105,7 +107,7 @@ class ActingTraining(abc.ABC):
         """Environment steps per run when finished."""
         return self.config.steps
 
-    def _selection(self, demonstrations: Demonstrations | None) -> Selection | None:
+    def _selection(self, demonstrations: Demonstrations | None, offline: Demonstrations | None) -> Selection | None:
         if self.config.select_by == "none":
             return None
         if self.config.select_by == "return":
@@ -115,7 +117,7 @@ class ActingTraining(abc.ABC):
         elif demonstrations is None:
             raise InputError("loop.select_by=occupancy compares with demonstrations: give data=<bundled name or file>")
         else:
-            measure = OccupancyDistance(demonstrations, self.task.horizon)
+            measure = OccupancyDistance(demonstrations, self.task.horizon, offline)
         net, _ = self.agent.deployed()
         return Selection(measure, self.config.select_episodes, self.task, self.seeds, net, self.device)
 

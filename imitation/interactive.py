@@ -56,11 +56,12 @@ class InteractiveTraining(ActingTraining):
         demonstrations: Demonstrations | None,
         seeds: list[int],
         device: torch.device | str = "cpu",
+        offline: Demonstrations | None = None,
     ) -> None:
         if demonstrations is None and any(share for _, share in config.expert_share):
             raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
         keeps = min(config.buffer_size, max(config.steps, 1))
-        super().__init__(config, task, agent, reward, resets, demonstrations, seeds, device, keeps)
+        super().__init__(config, task, agent, reward, resets, demonstrations, seeds, device, keeps, offline)
         self.config = config  # the same, by its own type
         self.mixture = Mixture(self.expert_rows, Schedule(config.expert_share), config.batch_size)
         self.updates = 0

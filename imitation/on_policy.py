@@ -45,8 +45,11 @@ class OnPolicyTraining(ActingTraining):
         demonstrations: Demonstrations | None,
         seeds: list[int],
         device: torch.device | str = "cpu",
+        offline: Demonstrations | None = None,
     ) -> None:
-        super().__init__(config, task, agent, reward, resets, demonstrations, seeds, device, config.round_steps)
+        super().__init__(
+            config, task, agent, reward, resets, demonstrations, seeds, device, config.round_steps, offline
+        )
         self._ends: list[np.ndarray] = []
 
     @property

@@ -50,16 +50,18 @@ class Measure(Protocol):
 class OccupancyDistance:
     """Energy distance 2 E|X − Y| − E|X − X'| − E|Y − Y'| between the expert's states X and an episode's Y.
 
-    States are observations standardised with the expert's statistics. An episode that the task ends early spends
-    the rest of its horizon in one state of its own, as far from every other as the expert's farthest two.
+    States are observations standardised with the statistics of the expert's, and of ``offline`` recordings where there
+    are some: where a learner cannot go the expert's way, the expert alone does not say how wide the world is. An
+    episode that the task ends early spends the rest of its horizon in one state of its own, as far from every other
+    as the expert's farthest two.
     0 where the distributions are equal (Székely and Rizzo 2013); falling early and standing still are both far.
     """
 
     name = "occupancy_distance"
 
-    def __init__(self, demonstrations: Demonstrations, horizon: int) -> None:
+    def __init__(self, demonstrations: Demonstrations, horizon: int, offline: Demonstrations | None = None) -> None:
         seen = demonstrations.observations
-        self._normaliser = Normaliser.of(seen)
+        self._normaliser = Normaliser.of(*(known.observations for known in (demonstrations, offline) if known))
         picked = np.linspace(0, len(seen) - 1, min(len(seen), _ROWS)).round().astype(int)
         self._expert = self._normaliser(torch.from_numpy(seen[picked]))
         lengths, ended = demonstrations.episode_lengths, demonstrations.episode_terminated

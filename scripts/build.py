@@ -256,7 +256,7 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     notes.append(f"resets: {resets.about}")
     steps = _count(config, "steps")
     more: dict[str, Any] = {"steps": steps, "expert_share": share}
-    parts = (agent, reward, resets, setting.demonstrations, list(setting.seeds), setting.device)
+    parts = (agent, reward, resets, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
     if config["loop"]["kind"] == "on_policy":
         settings = settings_of(OnPolicyConfig, config["loop"], "loop", steps=steps)
         return OnPolicyTraining(settings, task, *parts)
