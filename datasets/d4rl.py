@@ -59,8 +59,9 @@ def read_d4rl(path: str | Path, task: Task | None = None) -> Demonstrations:
     left out (which is logged). Without ``timeouts``, an episode ends where ``terminals`` says so, or with the
     file, unless that makes one that is longer than the horizon.
 
-    ``task`` defaults to what the file's attributes say. Another version of the recorded environment
-    (Hopper-v3 for a task on Hopper-v5) passes with a warning when the sizes agree.
+    A file without ``actions`` is a recording of states alone (and none with others that may be meant). ``task``
+    defaults to what the file's attributes say. Another version of the recorded environment (Hopper-v3 for a task on
+    Hopper-v5) passes with a warning when the sizes agree.
 
     Errors: :class:`InputError` in one sentence with file, key and way out: the file is missing, damaged,
     recorded on another environment or not of the task's sizes, holds numbers that are not finite or actions
@@ -73,6 +74,7 @@ def read_d4rl(path: str | Path, task: Task | None = None) -> Demonstrations:
             raise InputError(f"{path}: was written by a newer understudy; update understudy to read it")
         recorded = recorded_environment(path, attributes)
         world = World.of(task_for(path, task, attributes, recorded))
+        acted = "actions" in file
         columns = _read_columns(file, world, "" if recorded is None else f"; it was recorded on {recorded}")
         horizon = world.task.horizon if recorded is None else recorded.limit or world.task.horizon
         starts = read_episode_starts(file, columns, horizon)
@@ -94,6 +96,7 @@ def read_d4rl(path: str | Path, task: Task | None = None) -> Demonstrations:
         expert_return=expert_return,
         source=str(path),
         metadata=attributes,
+        acted=acted,
     )
 
 
@@ -105,11 +108,14 @@ def _read_columns(file: Hdf5File, world: World, remark: str) -> Arrays:
     count = len(observations)
     if count == 0:
         raise InputError(f"{file.path}: 'observations' has no rows, so there is nothing to learn from")
-    actions = file.floats("actions", world.spaces.action_size, whose + remark, count)
+    actions = np.zeros((count, world.spaces.action_size), np.float32)
+    if "actions" in file or file.like("actions"):
+        given = file.floats("actions", world.spaces.action_size, whose + remark, count)
+        actions = _normalised_actions(file.path, given, world)
     terminated = file.flags("terminals", count)
     columns = {
         "observations": observations,
-        "actions": _normalised_actions(file.path, actions, world),
+        "actions": actions,
         "rewards": file.numbers("rewards", count),
         "terminated": terminated,
     }
@@ -205,7 +211,9 @@ def write_d4rl(
     arrays = _arrays(demonstrations, world, compact=compact)
     attributes = _attributes(demonstrations, command)
     if demonstrations.states is not None:
-        actions = _normalised_actions(path, arrays["actions"], world)
+        actions = demonstrations.actions
+        if demonstrations.acted:
+            actions = _normalised_actions(path, arrays["actions"], world)
         attributes[_STATES] = _add_states(arrays, demonstrations, demonstrations.states, actions, world)
     write_hdf5(path, arrays, attributes, overwrite=overwrite)
 
@@ -230,6 +238,8 @@ def _arrays(demonstrations: Demonstrations, world: World, *, compact: bool) -> A
         "metadata/episode_lengths": demonstrations.episode_lengths,
         "metadata/episode_terminated": demonstrations.episode_terminated,
     }
+    if not demonstrations.acted:
+        del arrays["actions"]
     if compact:
         arrays["infos/final_observations"] = _final_observations(demonstrations)
     else:

@@ -57,7 +57,8 @@ class Demonstrations:
 
     ``environment_id`` and ``environment_keywords`` say what it was recorded on; ``random_return`` and
     ``expert_return`` are the references for normalised scores; ``source`` names the file in messages;
-    ``metadata`` is whatever else the source says about itself.
+    ``metadata`` is whatever else the source says about itself. ``acted`` is false for recordings of states alone, whose
+    actions nobody knows: ``actions`` are then zeros, and :meth:`need_actions` refuses what would learn from them.
 
     Errors: :class:`InputError` naming source and column when shapes, types or lengths disagree, a number is
     not finite, an action leaves [−1, 1], or an episode's end is marked on a row that is not its last.
@@ -85,6 +86,7 @@ class Demonstrations:
     expert_return: float | None = None
     source: str = "demonstrations"
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    acted: bool = True
 
     def __post_init__(self) -> None:
         for name, (dimensions, kind, accepted) in {**_COLUMNS, **_PER_EPISODE}.items():
@@ -164,7 +166,16 @@ class Demonstrations:
         for name in (_COLUMNS.keys() | _PER_EPISODE.keys()) - {"starts"}:
             mine, theirs = getattr(self, name), getattr(other, name)
             changes[name] = None if mine is None or theirs is None else np.concatenate((mine, theirs))
+        changes["acted"] = self.acted and other.acted
         return dataclasses.replace(self, **changes, source=f"{self.source} and {other.source}")
+
+    def need_actions(self, by: str) -> None:
+        """For what learns from actions: ``by`` names it. Errors: :class:`InputError` when there are none."""
+        if not self.acted:
+            raise InputError(
+                f"{self.source} has no 'actions', from which {by} would learn: record them, or choose a reward on "
+                "states (reward.inputs=state or state-next-state) with mixture=learner"
+            )
 
     def snapshot(self, row: int) -> Snapshot | None:
         """The simulator's state before the action of a row, or none when the source has no states."""

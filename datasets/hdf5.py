@@ -58,6 +58,11 @@ class Hdf5File:
         with self._damage(f"'{key}'"):
             return key in self._file
 
+    def like(self, key: str) -> list[str]:
+        """The name of an array that may be meant where one of this name is missing; empty without one."""
+        # Stricter than for names that people type: the other arrays' names are like this one, but no mistake.
+        return difflib.get_close_matches(key, self.keys(), n=1, cutoff=0.75)
+
     def keys(self) -> list[str]:
         """The names of all arrays in the file."""
         names: list[str] = []
@@ -132,9 +137,7 @@ class Hdf5File:
 
     def _array(self, key: str, kinds: str, wanted: str) -> np.ndarray:
         if key not in self:
-            there = self.keys()
-            # Stricter than for names that people type: the other arrays' names are like this one, but no mistake.
-            close = difflib.get_close_matches(key, there, n=1, cutoff=0.75)
+            there, close = self.keys(), self.like(key)
             hint = f"; did you mean {close[0]}?" if close else "; record it again with it, or rename what it is"
             has = ", ".join(there) or "no arrays at all"
             raise InputError(f"{self.path}: '{key}' is missing; the file has {has}{hint}")

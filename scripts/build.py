@@ -216,6 +216,7 @@ def _offline(config: Values, setting: Setting, notes: list[str]) -> Training:
             raise InputError(f"{axis}={config[axis]['kind']}: loop=offline never acts in the task: choose {axis}=none")
     if setting.demonstrations is None:
         raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
+    setting.demonstrations.need_actions("loop=offline")
     for axis in ("agent", "reward"):
         if config[axis]["kind"] == "none":
             raise InputError(f"{axis}=none: loop=offline needs an agent whose critic implies its reward")
@@ -239,6 +240,7 @@ def _only_demonstrations(config: Values, setting: Setting) -> Demonstrations:
         raise InputError(f"{chosen}: loop={config['loop']['kind']} regresses on actions and has no {unused[0]}")
     if setting.demonstrations is None:
         raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
+    setting.demonstrations.need_actions(f"loop={config['loop']['kind']}")
     return setting.demonstrations
 
 
@@ -248,7 +250,16 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
     agent, reward, resets = (_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
     share, task = expert_share(config["mixture"].get("expert_share", 0.0)), setting.task
-    _check_fit(config, agent, reward, hybrid=any(value for _, value in share))
+    hybrid = any(value for _, value in share)
+    _check_fit(config, agent, reward, hybrid=hybrid)
+    if setting.demonstrations is not None:
+        learns = {
+            f"mixture={config['mixture']['kind']}": hybrid,
+            f"agent={config['agent']['kind']}": getattr(agent, "wants_expert_rows", False),
+            f"reward={config['reward']['kind']}": reward.sees_actions,
+        }
+        for by in (name for name, does in learns.items() if does):
+            setting.demonstrations.need_actions(by)
     if not task.terminates:
         notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
     else:

@@ -123,7 +123,7 @@ def as_text(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (remove("actions"), ("'actions' is missing", "infos/qpos", "observations", "rename")),
+        (remove("rewards"), ("'rewards' is missing", "infos/qpos", "observations", "rename")),
         (lambda file: file.move("actions", "action"), ("'actions' is missing", "did you mean action")),
         (remove("terminals"), ("'terminals' is missing",)),
         (cast("observations", np.uint8), ("'observations' holds uint8", "float")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from conftest import LEARNERS, Make, run_to, same_state
 
 from understudy.imitation import Policy
+from understudy.imitation.acting import ActingTraining
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
 from understudy.imitation.fit import DivergedError, FitConfig, References, Run
 from understudy.imitation.interactive import InteractiveTraining
@@ -72,6 +74,25 @@ def test_step_accounts_are_the_calls_of_step(make: Make, learner: str, monkeypat
     if isinstance(training, InteractiveTraining):
         assert calls["policy"] == 200 * 2
     assert (calls["reward"] > 0) == learner.endswith("_reference")
+
+
+@pytest.mark.parametrize("learner", [name for name, small in LEARNERS.items() if "reward.hidden=[16,16]" in small])
+def test_what_the_expert_does_is_rewarded_more(make: Make, learner: str) -> None:
+    """Every learned reward, after learning on two sets that can be told apart."""
+    training = make(learner, "reward.learning_rate=3e-3")
+    assert isinstance(training, ActingTraining)
+    expert = training.layout.batch(training.expert_rows[:16].expand(2, -1, -1))
+    other = dataclasses.replace(
+        expert,
+        observations=expert.observations + 2,
+        actions=-expert.actions,
+        next_observations=expert.next_observations + 2,
+        terminated=torch.zeros_like(expert.terminated),
+    )
+    shares = (torch.full((2,), 0.1), torch.full((2,), 0.1))
+    for _ in range(60):
+        training.reward.update(expert, other, shares, training.generators, training.agent.log_prob)
+    assert (training.reward.relabel(expert).mean(1) > training.reward.relabel(other).mean(1)).all()
 
 
 @every_learner

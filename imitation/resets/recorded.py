@@ -86,6 +86,8 @@ def replay_problem(recorded: Demonstrations) -> str | None:
     """Why the recorded episodes cannot be replayed, as a clause; none when they can."""
     if recorded.episode_seeds is None:
         return "its episodes have no seeds to be replayed from"
+    if not recorded.acted:
+        return "it has no actions to be replayed"
     ends = np.append(recorded.starts[1:], len(recorded))
     whole = all(
         np.array_equal(recorded.times[begin:end], np.arange(end - begin))

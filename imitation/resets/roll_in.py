@@ -103,6 +103,7 @@ def roll_in_start(setting: Setting, source: str, updates: int) -> RollInStart:
         missing = next(option for option in needed if given[option] is None)
         raise InputError(f"a roll-in cloned from {source} rows needs them: give {missing}=<bundled name or file>")
     recorded = rows[0] if len(rows) == 1 else rows[0].joined(rows[1])
+    recorded.need_actions("a roll-in")
     # The processor is where single observations come from; it acts for one environment at a time.
     cloning = BehaviourCloning(
         CloningConfig(steps=updates, loss="likelihood"), setting.task, setting.spaces, recorded, setting.normaliser,

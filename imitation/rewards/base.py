@@ -29,6 +29,11 @@ class Reward(Protocol):
     recent_rows: int | None
 
     @property
+    def sees_actions(self) -> bool:
+        """Whether it takes more than states of the expert's rows."""
+        ...
+
+    @property
     def early_ends(self) -> str:
         """What an episode's early end is worth, in words, for the log."""
         ...
@@ -71,6 +76,7 @@ class FixedReward:
     Config: ClassVar[type[Any] | None] = None
     learned = False
     needs_log_prob = False
+    sees_actions = False
     update_every = 0
     batch_size = 0
     recent_rows: int | None = None

@@ -116,6 +116,11 @@ class DiscriminatorReward(nn.Module):
         return cls(config, runs, observation_size, action_size, normaliser.hiding(view), precision)
 
     @property
+    def sees_actions(self) -> bool:
+        """Unless it sees states alone."""
+        return self.needs_log_prob or self.config.inputs in ("state-action", "all")
+
+    @property
     def early_ends(self) -> str:
         """What an early end is worth, in words."""
         if self.config.absorbing:
