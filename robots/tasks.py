@@ -74,6 +74,11 @@ class Task:
         return GoalMaze(environment) if in_maze else robot
 
     @property
+    def needs_robotics(self) -> bool:
+        """Whether it is one of gymnasium-robotics, which is an extra."""
+        return self.environment_id.startswith(_MAZES)
+
+    @property
     def spaces(self) -> Spaces:
         """Sizes and action bounds, read from a freshly made environment."""
         environment = self.make()

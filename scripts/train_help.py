@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..robots import TASKS
+from ..robots import TASKS, Task
 from .settings import AXES, LEARNERS
 
 
 def train_help() -> str:
     """What `understudy train --help` prints."""
     learners = {path.stem: _about(path) for path in sorted(LEARNERS.glob("*.yaml"))}
-    tasks = {name: f"{task.environment_id}, {task.horizon} steps" for name, task in TASKS.items()}
+    tasks = {name: _about_task(task) for name, task in TASKS.items()}
     axes = {
         axis: {name: choice.about for name, choice in choices.items() if name != "none"}
         for axis, choices in AXES.items()
@@ -21,6 +21,12 @@ def train_help() -> str:
         *(_section(f"{axis}=", about) for axis, about in axes.items()),
     ]
     return "\n".join([_HEAD, *sections, _section("task= (or any registered Gymnasium MuJoCo id)", tasks), _TAIL])
+
+
+def _about_task(task: Task) -> str:
+    parts = [f"{task.environment_id}, {task.horizon} steps", task.health and f"ends without: {task.health}"]
+    parts += [task.succeeds and f"success: {task.succeeds}", task.needs_robotics and "pip install 'understudy[robots]'"]
+    return "; ".join(part for part in parts if part)
 
 
 def _about(path: Path) -> str:
