@@ -56,6 +56,8 @@ def load_checkpoint(path: Path) -> State:
         if not found:
             raise InputError(f"{folder} is empty: the run stopped before its first checkpoint; start it anew")
         path = folder / "last" if (folder / "last").exists() else found[-1]
+    elif (path / "config.yaml").is_file():
+        raise InputError(f"{path} has no checkpoint: the run stopped before its first; start it anew elsewhere")
     if not (path / "manifest.json").is_file():
         raise InputError(f"{path} is not a checkpoint: give a run directory, or one of its checkpoints/<step>")
     path = path.resolve()

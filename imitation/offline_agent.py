@@ -58,11 +58,11 @@ class OfflineTraining:
         """The next hundred updates; returns the last one's metrics, each (R,)."""
         count, size = min(100, self.config.steps - self.steps), self.config.batch_size
         self.steps += count
-        indices = self.generators.integers(len(self._rows), (count, size))
-        noise = self.generators.normal((count, self.agent.noise_rows, size, self.layout.action_size))
         metrics: Mapping[str, Tensor] = {}
-        for index in range(count):
-            metrics = self.agent.update(self.layout.batch(self._rows[indices[:, index]]), noise[:, index])
+        for _ in range(count):  # drawn one by one, so that it does not matter where a training pauses
+            rows = self._rows[self.generators.integers(len(self._rows), (size,))]
+            noise = self.generators.normal((self.agent.noise_rows, size, self.layout.action_size))
+            metrics = self.agent.update(self.layout.batch(rows), noise)
         return metrics
 
     def act(self, observations: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..datasets import Demonstrations
 from ..robots import Task, Transitions
 from .acting import ActingConfig, ActingTraining
-from .agents import PPO
+from .agents import OnPolicyAgent
 from .replay import Batch
 from .resets import Resets
 from .rewards import Reward
@@ -33,13 +33,13 @@ class OnPolicyTraining(ActingTraining):
     """R runs of an on-policy learner, trained together (GAIL and AIRL as published: arXiv 1606.03476, 1710.11248)."""
 
     config: OnPolicyConfig
-    agent: PPO
+    agent: OnPolicyAgent
 
     def __init__(
         self,
         config: OnPolicyConfig,
         task: Task,
-        agent: PPO,
+        agent: OnPolicyAgent,
         reward: Reward,
         resets: Resets,
         demonstrations: Demonstrations | None,
@@ -77,7 +77,11 @@ class OnPolicyTraining(ActingTraining):
             for _ in range(max(1, self.agent.updates_of(self.config.round_steps) // self.reward.update_every)):
                 metrics.update(self._update_reward())
         rows = self.layout.batch(self.buffer.rows)  # as long as a round, so in the order of time
-        rows = rows.with_rewards(self.reward.relabel(self._as_done(rows)))
+        done = self._as_done(rows)
+        rewards = self.reward.relabel(done)
+        if self.reward.needs_log_prob:  # AIRL's log D − log(1 − D) = f − log π: nothing else here rewards entropy
+            rewards = rewards - self.agent.log_prob(done)
+        rows = rows.with_rewards(rewards)
         ended = torch.from_numpy(np.stack(self._ends, 1)).to(self.device, torch.float32)
         metrics.update(self.agent.learn(rows, ended, self.generators))
         return {**metrics, "reward": rows.rewards.mean(-1)}

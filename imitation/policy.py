@@ -29,7 +29,7 @@ class PolicyConfig:
     mean and log standard deviation the network gives (SAC), ``deterministic`` tanh of the output (TD3, and
     cloning by squared error), ``clipped-gaussian`` a Gaussian in the environment's units, clipped to its
     bounds, with a standard deviation of its own per action (PPO, TRPO), ``clipped`` the same without noise
-    (PPO with state-dependent exploration, of which only the mean is kept). ``control_rate`` is in Hz, the
+    (this suite's PPO, and zips with state-dependent exploration: only the mean is kept). ``control_rate`` is in Hz, the
     action bounds are the environment's own, (A,). ``mean_limit`` bounds the mean before the squashing.
     ``training`` says where the policy comes from.
     """

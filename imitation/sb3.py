@@ -277,7 +277,7 @@ def _check_bounds(path: Path, values: Mapping[str, Any], spaces: Spaces, task: T
 
 
 def _task_of_sizes(path: Path, observations: int, actions: int) -> Task:
-    spaces = [(task, task.spaces) for task in TASKS.values()]
+    spaces = [(task, task.spaces) for task in TASKS.values() if not task.needs_robotics]
     fitting = [task for task, s in spaces if (s.observation_size, s.action_size) == (observations, actions)]
     if len(fitting) == 1:
         return fitting[0]

@@ -71,7 +71,7 @@ class OccupancyDistance:
         self._spread, self._far = float(between.mean()), float(between.max())
 
     def __call__(self, episode: Episode) -> float:
-        """The distance (≥ 0, in standard deviations of the expert's states)."""
+        """The distance (≥ 0, in standard deviations of the states)."""
         states = self._normaliser(torch.from_numpy(episode.observations))
         spread = float(torch.cdist(states, states).mean())
         between = float(torch.cdist(self._expert, states).mean())

@@ -105,6 +105,17 @@ def summary(scores: ArrayLike) -> Summary:
     return Summary(float(interquartile_mean(table)), low, high, tuple(table.mean(axis=1).tolist()))
 
 
+def mean_summary(shares: ArrayLike) -> dict[str, Any]:
+    """``{"mean", "low", "high"}`` of shares or of zeros and ones (N,), to five significant digits.
+
+    The mean and not that of the middle half, which would make 0 of a success in one episode of five.
+    """
+    values = np.asarray(shares, np.float64)
+    low, high = bootstrap_interval(values, np.mean)
+    named = {"mean": values.mean(), "low": low, "high": high}
+    return {name: float(f"{value:.5g}") for name, value in named.items()}
+
+
 def _table(scores: ArrayLike) -> Scores:
     """Scores as (R, tasks)."""
     array = np.asarray(scores, dtype=np.float64)

@@ -121,7 +121,9 @@ class Disturbances:
                 _index(environment.model, "body", body)
                 _stretch(specification.body(body), change["length"])
         for body in self.removed:
-            _index(environment.model, "body", body)
+            index = _index(environment.model, "body", body)
+            if environment.model.body_parentid[index] == 0:
+                raise InputError(f"disturbances.removed: {body!r} is the whole robot, and something has to be left")
             specification.delete(specification.body(body))
         return specification.compile()
 

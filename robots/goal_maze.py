@@ -25,7 +25,6 @@ class GoalMaze(MujocoEnv):
         self._maze = maze
         self._robot = robot = robot_of(maze)
         self.model, self.data = robot.model, robot.data
-        self.init_qpos, self.init_qvel = robot.init_qpos, robot.init_qvel
         self.mujoco_renderer, self.fullpath, self.frame_skip = robot.mujoco_renderer, robot.fullpath, robot.frame_skip
         self.action_space, self.render_mode = robot.action_space, robot.render_mode
         self.goal = np.zeros(2)

@@ -11,9 +11,12 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
+from .errors import InputError
+
 mujoco: Any = _untyped_mujoco
 
 _CELL = 0.05  # m, of the map
+_ASTRAY = 0.15  # m from the free places, which leaves room for soft walls
 _MARGIN = 0.02  # m that is kept from walls
 _LOOK_AHEAD = 0.3  # m along the way
 _GAIN, _DAMPING = 8.0, 1.0  # of the force towards the point ahead
@@ -35,7 +38,7 @@ class Controller(Protocol):
 class Map:
     """Where the middle of a round body can be, on a grid, and how far it is from there to a place.
 
-    Walls are the boxes that stand still in the model; the body's size is its sphere's, or given.
+    Walls are the boxes that stand still in the model. Errors: :class:`InputError` when the body has no room at all.
     """
 
     def __init__(self, model: Any, radius: float, height: float) -> None:
@@ -54,6 +57,8 @@ class Map:
         outside = np.maximum(np.abs(points[:, :, None] - centres) - halves, 0)
         near = (np.linalg.norm(outside, axis=-1) < radius + _MARGIN).any(-1)
         # Only what hangs together with most of the free space counts: not what lies outside or within the walls.
+        if near.all():
+            raise InputError("no place in the maze is wide enough for this body: make it smaller")
         labels: Any = cast(Any, ndimage.label(~near))[0]
         sizes = np.bincount(labels.ravel())[1:]
         self.free: np.ndarray = labels == 1 + int(np.argmax(sizes))
@@ -83,19 +88,26 @@ class Map:
     def _nearest_free(self, place: np.ndarray) -> int:
         gaps = np.linalg.norm(self._points - place, axis=-1)
         gaps[~self.free] = np.inf
+        if gaps.min() > _ASTRAY:
+            x, y = place
+            raise InputError(f"the maze is not wide enough for this body to be at ({x:.2f}, {y:.2f}): make it smaller")
         return int(gaps.argmin())
 
     def ahead(self, place: np.ndarray, distances: np.ndarray) -> np.ndarray:
         """The point (2,) some way ahead on the shortest way from a place (2,)."""
-        index = np.unravel_index(self._nearest_free(place), self.free.shape)
+        index = self.cell(place)
         travelled = 0.0
         while travelled < _LOOK_AHEAD and distances[index] > 0:
             x, y = index
             around = distances[max(x - 1, 0) : x + 2, max(y - 1, 0) : y + 2]
             best = np.unravel_index(int(around.argmin()), around.shape)
-            index = (max(x - 1, 0) + best[0], max(y - 1, 0) + best[1])
+            index = (max(x - 1, 0) + int(best[0]), max(y - 1, 0) + int(best[1]))
             travelled += _CELL
         return self._points[index]
+
+    def cell(self, place: np.ndarray) -> tuple[int, ...]:
+        """The free cell next to a place (2,)."""
+        return tuple(int(i) for i in np.unravel_index(self._nearest_free(place), self.free.shape))
 
     def random_place(self, random: np.random.Generator) -> np.ndarray:
         """A free place (2,), all alike."""
@@ -125,6 +137,8 @@ class GoesToGoal:
         key = tuple(np.round(goal.astype(np.float64), 3).tolist())
         if key not in self._known:
             self._known[key] = self._walls.distances(goal)
+            if np.isinf(self._known[key][self._walls.cell(row[:2])]):
+                raise InputError("no way to the goal is wide enough for this body: make it smaller")
         ahead = self._walls.ahead(row[:2], self._known[key])
         if np.linalg.norm(goal - row[:2]) < _LOOK_AHEAD:
             ahead = goal
@@ -172,13 +186,13 @@ def pushed(position: np.ndarray, velocity: np.ndarray, place: np.ndarray) -> np.
 def radius_of(model: Any) -> tuple[float, float]:
     """The radius of the model's one moving sphere, and the height of its middle.
 
-    Errors: :class:`ValueError` when there is not one.
+    Errors: :class:`InputError` when there is not one.
     """
     spheres = [
         i for i in range(model.ngeom) if model.geom_type[i] == mujoco.mjtGeom.mjGEOM_SPHERE and model.geom_bodyid[i]
     ]
     if len(spheres) != 1:
-        raise ValueError(f"the model has {len(spheres)} moving spheres")
+        raise InputError(f"scripts steer one ball, and this robot has {len(spheres)}: leave its body as it is")
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     return float(model.geom_size[spheres[0], 0]), float(data.geom_xpos[spheres[0], 2])

@@ -124,8 +124,8 @@ class Spaces:
 _NO_CONTACT_FORCES = MappingProxyType({"include_cfrc_ext_in_observation": False})
 
 # Returns of uniform random actions are means of 100 episodes recorded with `understudy record policy=random`;
-# expert returns are those of good published SAC or TRPO policies, rounded. They only matter when demonstrations bring
-# no reference returns of their own, as training an expert has none.
+# expert returns are those of good published SAC or TRPO policies, rounded, and in mazes the script's. They only matter
+# when demonstrations bring no reference returns of their own, as training an expert has none.
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
@@ -175,6 +175,12 @@ def find_task(name: str) -> Task:
     horizon = specification.max_episode_steps
     if horizon is None:
         raise InputError(f"task {name}: its registration has no max_episode_steps, so an episode would never end")
+    for known in TASKS.values():
+        if known.environment_id == name and not known.keywords:
+            return known
+        if _family(known.environment_id) == _family(name):  # other versions and mazes end alike, but return otherwise
+            own: dict[str, Any] = {"name": name, "environment_id": name, "horizon": horizon, "keywords": {}}
+            return dataclasses.replace(known, **own, random_return=None, expert_return=None)
     return Task(name, name, horizon)
 
 
@@ -184,6 +190,11 @@ def task_of_environment(environment_id: str, keywords: Mapping[str, Any]) -> Tas
         if task.environment_id == environment_id and dict(task.keywords) == dict(keywords):
             return task
     return None
+
+
+def _family(environment_id: str) -> str:
+    """`Hopper` of `Hopper-v4`, `PointMaze` of `PointMaze_Large-v3`."""
+    return environment_id.partition("_" if environment_id.startswith(_MAZES) else "-v")[0]
 
 
 def _is_ours(entry_point: str) -> bool:

@@ -249,14 +249,16 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     if missing:
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
     agent, reward, resets = (_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
-    share, task = expert_share(config["mixture"].get("expert_share", 0.0)), setting.task
+    # A preset's share stays in the configuration when another mixture is chosen, where it means nothing.
+    mixed = config["mixture"]["kind"] == "hybrid"
+    share, task = expert_share(config["mixture"]["expert_share"] if mixed else 0.0), setting.task
     hybrid = any(value for _, value in share)
     _check_fit(config, agent, reward, hybrid=hybrid)
     if setting.demonstrations is not None:
         learns = {
             f"mixture={config['mixture']['kind']}": hybrid,
             f"agent={config['agent']['kind']}": getattr(agent, "wants_expert_rows", False),
-            f"reward={config['reward']['kind']}": reward.sees_actions,
+            f"reward={config['reward']['kind']}": getattr(reward, "sees_actions", True),
         }
         for by in (name for name, does in learns.items() if does):
             setting.demonstrations.need_actions(by)
@@ -280,13 +282,14 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
 def _check_fit(config: Values, agent: ActingAgent, reward: Reward, *, hybrid: bool) -> None:
     """Refuse choices on the axes that cannot work together. Errors: :class:`InputError` with the reason."""
     chosen = {axis: f"{axis}={config[axis]['kind']}" for axis in ("agent", "reward", "loop")}
-    if agent.on_policy and hybrid:
+    on_policy = getattr(agent, "on_policy", False)  # an agent from outside may not say
+    if on_policy and hybrid:
         raise InputError(
             f"{chosen['agent']} is improved by what its own policy has just done, so expert rows cannot be mixed in: "
             "choose mixture=learner, or agent=sac"
         )
-    if agent.on_policy != (config["loop"]["kind"] == "on_policy"):
-        if agent.on_policy:
+    if on_policy != (config["loop"]["kind"] == "on_policy"):
+        if on_policy:
             raise InputError(f"{chosen['agent']} is improved by its newest round alone: choose loop=on_policy")
         raise InputError(f"{chosen['agent']} learns from rows of any age: choose loop=interactive, or agent=ppo")
     if isinstance(reward, TaskReward) and hybrid:

@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    return importlib.import_module(f".{name}", __package__).main(rest)
+    try:
+        return importlib.import_module(f".{name}", __package__).main(rest)
+    except KeyboardInterrupt:  # while the command's libraries load; later it is the command's own affair
+        return 130
 
 
 def _opengl_loads() -> bool:

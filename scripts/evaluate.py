@@ -87,7 +87,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     result = {
         "score": _summary(np.stack(known)) if len(known) == len(scores) else None,
         "return": _summary(returns),
-        **({} if successes is None else {"success": _summary(successes)}),
+        **({} if successes is None else {"success": _success(successes)}),
         "over": "runs" if len(returns) > 1 else "episodes",
         "task": task.name,
         "episodes": options.episodes,
@@ -169,18 +169,27 @@ def _summary(values: np.ndarray) -> dict[str, Any]:
     return dataclasses.replace(whole, runs=tuple(runs.tolist())).to_json()
 
 
+def _success(successes: np.ndarray) -> dict[str, Any]:
+    """The share of successful episodes (R, E) with interval, and that of each run."""
+    from ..imitation.statistics import mean_summary
+
+    runs = successes.mean(1)
+    return {**mean_summary(runs if len(runs) > 1 else successes[0]), "runs": runs.tolist()}
+
+
 def _show(result: dict[str, Any], names: list[str], returns: np.ndarray, lengths: np.ndarray) -> None:
     for name, row, steps in zip(names, returns, lengths, strict=True):
         print(f"{name}: return {row.mean():.1f} ± {row.std():.1f}, {steps.mean():.0f} steps an episode")
     count = f"{len(returns)} runs" if len(returns) > 1 else f"{returns.shape[1]} episodes"
-    for what, digits in (("return", 1), ("score", 3), ("success", 2)):
-        if what not in result:
-            continue
+    for what, digits in (("return", 1), ("score", 3)):
         if result[what] is None:
             print("score: unknown, as neither the policy nor the task table has a random and an expert return")
             continue
         iqm, low, high = (f"{result[what][key]:.{digits}f}" for key in ("iqm", "low", "high"))
         print(f"{what}: IQM {iqm}, 95 % interval {low} to {high}, of {count}")
+    if "success" in result:
+        mean, low, high = (f"{result['success'][key]:.2f}" for key in ("mean", "low", "high"))
+        print(f"success: {mean} of the episodes, 95 % interval {low} to {high}, of {count}")
     if result["video"] is not None:
         print(f"video: {result['video']}")
 

@@ -36,7 +36,7 @@ class RecordOptions:
 
     policy: str = option(
         "who plays: a policy directory, a run directory (its chosen policy), a stable-baselines3 zip, random, or a "
-        "script of the task's (expert or play, in mazes)"
+        "script of the task's (expert or play, in gap-maze and PointMaze)"
     )
     out: Path = option("the HDF5 file to write")  # noqa: RUF009 (option() is dataclasses.field())
     task: str | None = option(
@@ -141,13 +141,18 @@ def record(options: RecordOptions, command: str) -> dict[str, Any]:
 def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | Controller | None, dict[str, Any]]:
     """The task, who acts in it (none stands for random actions), and what the file says about that."""
     task = None if options.task is None else find_task(options.task)
+    scripted = task is not None and options.policy in task.scripts
+    if not options.deterministic and (options.policy == "random" or scripted):
+        raise InputError(
+            f"deterministic=false samples a policy's distribution, and {options.policy} has none: leave it out"
+        )
     if options.policy == "random":
         if task is None:
             raise InputError("task= is missing: random actions can be recorded on any task")
         if options.noise:
             raise InputError("noise= is added to a policy's actions: leave it out with random actions")
         return disturbed(task, options.disturbances), None, {"policy": "uniform random actions"}
-    if task is not None and options.policy in task.scripts:
+    if task is not None and scripted:
         task = disturbed(task, options.disturbances)
         script = task.scripts[options.policy](task)
         return task, script, {"policy": f"the task's script {options.policy!r}", "action_noise": options.noise}

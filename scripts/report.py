@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ..imitation.files import write_bytes
 from ..imitation.fit import Progress, Run
-from ..imitation.statistics import summary
+from ..imitation.statistics import mean_summary, summary
 from ..robots import PURPOSES
 
 
@@ -136,7 +136,7 @@ def result(run: Run, directory: Path, policy: Path) -> dict[str, Any]:
     return {
         "score": None if scores is None else summary(scores).to_json(),
         "return": summary(returns).to_json(),
-        **({} if successes is None else {"success": summary(successes).to_json()}),
+        **({} if successes is None else {"success": {**mean_summary(successes), "runs": successes.tolist()}}),
         "steps": {purpose: round(float(counts[purpose].mean())) for purpose in PURPOSES},
         "seconds": round(run.progress.seconds, 1),
         "run": str(directory),

@@ -181,7 +181,23 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
     learner = config.hydra.runtime.choices["learner"]
     OmegaConf.set_struct(config, False)
     del config["hydra"]
+    _check_used(config, overrides)
     return config, learner
+
+
+def _check_used(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse settings that a preset brings for another part than the chosen one: they would do nothing."""
+    for argument in overrides:
+        axis, _, name = argument.partition("=")[0].partition(".")
+        if axis not in AXES or not name:
+            continue
+        kind = str(config[axis]["kind"])
+        settings = find_choice(axis, kind).settings
+        known = {field.name for field in dataclasses.fields(settings)} if settings is not None else set[str]()
+        if (axis, kind) == ("mixture", "hybrid"):
+            known.add("expert_share")
+        if name.partition(".")[0] not in known:
+            raise InputError(f"{argument}: {axis}={kind} has no {name!r}: {nearest(name, sorted(known))}")
 
 
 def first_of_sweep(arguments: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from ..datasets import Demonstrations
 from ..imitation.checkpoint import load_checkpoint
-from ..imitation.files import write_json, write_text
+from ..imitation.files import read_json, write_json, write_text
 from ..imitation.fit import Run
 from ..imitation.policy import Policy
 from ..imitation.run_log import hardware, versions
@@ -55,6 +55,12 @@ def _through_hydra(arguments: list[str]) -> None:
             raise InputError(f"train has no {flag}: options are written key=value, the flags are {', '.join(FLAGS)}")
     plain = prepared(arguments, sweep=True)
     options = [a for a in plain if "=" in a and not a.startswith("-")]
+    follows = zip(["", *plain], plain, strict=False)
+    strays = [a for flag, a in follows if "=" not in a and not a.startswith("-") and flag not in ("--cfg", "-c")]
+    if strays:
+        raise InputError(f"{strays[0]!r} is not an option: options are written key=value")
+    if any(option.startswith("resume=") for option in options):
+        raise InputError(f"resume= goes on with one run: leave {flags[0]} out")
     check_choices(options)
     compose(first_of_sweep(options))  # so that an unknown option is known before a folder is made
 
@@ -75,7 +81,7 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
 
     Errors: :class:`InputError` for anything that does not fit, before the run directory is made.
     """
-    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    values = _resolved(config)
     values["learner"] = learner
     if values["resume"] is None:
         check_directory(values)
@@ -92,7 +98,7 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
 
 
 def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Policy:
-    """Train from Python: the policy of the run with the best final score.
+    """Train from Python: the policy of the best run, by the measure that chose it or else by the final score.
 
     ``options`` are those of the command line (``steps=50_000, runs=3``; nested ones by a dictionary,
     ``**{"agent.learning_rate": 1e-4}``). The run directory is made as by the command.
@@ -104,7 +110,7 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     given = {"task": demonstrations.task_name, "quiet": True, **options}
     arguments = [f"{name}={_as_text(value)}" for name, value in given.items()]
     config, _ = compose([f"learner={learner}", *arguments])
-    values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    values = _resolved(config)
     values["learner"] = learner
     episodes = len(demonstrations.starts)
     values["data"] |= {"name": demonstrations.source, "in_memory": True, "episodes": episodes}
@@ -112,6 +118,14 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     built = build(values, demonstrations)
     summary = _fit(values, _new_directory(values), built, None)
     return Policy.from_pretrained(summary["policy"])
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values. Errors: :class:`InputError` for a reference to what it does not have."""
+    try:
+        return OmegaConf.to_container(config, resolve=True)  # pyright: ignore
+    except OmegaConfBaseException as error:
+        raise InputError(f"an option refers to something that is not there: {str(error).splitlines()[0]}") from error
 
 
 def _as_text(value: Any) -> str:
@@ -127,6 +141,7 @@ def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | N
         _describe(directory, values, built)
     else:
         run.resume(state)
+        _describe(directory, values, built, resumed_at=run.training.steps)
     reporter = Reporter(run, values, built.notes, quiet=bool(values["quiet"]))
     try:
         with _Signals() as signals, reporter:
@@ -259,8 +274,8 @@ def _merged(stored: dict[str, Any], values: dict[str, Any], argument: str) -> An
     return {**stored[group], key: values[group][key]}
 
 
-def _describe(directory: Path, values: dict[str, Any], built: Built) -> None:
-    """Write the resolved configuration, versions and hardware."""
+def _describe(directory: Path, values: dict[str, Any], built: Built, resumed_at: int | None = None) -> None:
+    """Write the resolved configuration, versions and hardware; those of a resumed run are added to the first ones."""
     resolved = {
         **values,
         "device": str(built.device),
@@ -278,6 +293,9 @@ def _describe(directory: Path, values: dict[str, Any], built: Built) -> None:
         "references": {"random": built.references.random, "expert": built.references.expert},
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    if resumed_at is not None and (directory / "run.json").is_file():
+        first = read_json(directory / "run.json")
+        about = {**first, "resumed": [*first.get("resumed", []), {"step": resumed_at, **about}]}
     write_json(directory / "run.json", about)
 
 

@@ -24,9 +24,14 @@ def train_help() -> str:
 
 
 def _about_task(task: Task) -> str:
-    parts = [f"{task.environment_id}, {task.horizon} steps", task.health and f"ends without: {task.health}"]
-    parts += [task.succeeds and f"success: {task.succeeds}", task.needs_robotics and "pip install 'understudy[robots]'"]
-    return "; ".join(part for part in parts if part)
+    parts = [f"{task.environment_id}, {task.horizon} steps"]
+    if task.health:
+        parts.append(f"ends without: {task.health}")
+    if task.succeeds:
+        parts.append(f"success: {task.succeeds}")
+    if task.needs_robotics:
+        parts.append("pip install 'understudy[robots]'")
+    return "; ".join(parts)
 
 
 def _about(path: Path) -> str:
@@ -52,10 +57,11 @@ common options
   data=hopper-expert        bundled demonstrations by name, or the path of a D4RL-style HDF5 file
   data.episodes=4           only the first 4 episodes       data.every=20  only every 20th row of each
   data.rows=1000            only the first 1000 rows
-  offline=more.hdf5         other recordings of the task, for resets to them (offline.episodes=… as for data)
+  offline=more.hdf5         other recordings of the task, for resets to them and for the width of its
+                            states (offline.episodes=… as for data)
   expert=runs/theirs        for dagger: the policy to ask (a policy or run directory, or an SB3 zip)
   runs=3 seed=0             three independent runs with seeds 0, 1, 2, trained as one
-  steps=100000              environment steps of the policy in training, per run (updates, for bc);
+  steps=100000              environment steps of the policy in training, per run (updates, for bc and iq_learn_offline);
                             steps for resets, rewards and selection are counted beside them
   device=auto               cpu, cuda, cuda:1, or auto: a GPU if there is one
   precision=auto            float32, bfloat16 (matrix products), or auto: bfloat16 where it is native

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Make
-from layers import HIDDEN, RUNS, A, B, O, random_batch, random_noise
+from conftest import Make, same_state
+from layers import HIDDEN, RUNS, A, O, random_batch, random_noise
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -25,9 +25,11 @@ INITIAL = torch.randn(3, O, generator=torch.Generator().manual_seed(8))
 
 
 def initial_value(agent: IQLearn, noise: Tensor, run: int) -> Tensor:
-    """The mean of V over the initial states, drawn in turn."""
-    states = INITIAL[torch.arange(B) % 3].expand(RUNS, -1, -1)
-    actions, log_probs = agent.actor.sample(states, noise)
+    """The mean of V over the initial states, drawn uniformly by the last set of noise."""
+    uniform = torch.distributions.Normal(0, 1).cdf(noise[:, 1, :, 0])
+    states = INITIAL[(3 * uniform).long()]
+    assert (states[0] == INITIAL[2]).all(-1).any()
+    actions, log_probs = agent.actor.sample(states, noise[:, 0])
     entropy = agent.config.initial_entropy_coefficient
     return (agent.critic(states, actions.detach())[run, 0] - entropy * log_probs[run].detach()).mean()
 
@@ -52,7 +54,7 @@ def inverse_objective(agent: IQLearn, batch: Batch, expert: Batch, noise: Tensor
             "value": torch.cat((v_e - y_e, v_l - y_l)).mean(),
             "value_expert": (v_e - y_e).mean(),
             "v0": 0.01 * v_e.mean(),
-            "initial": 0.01 * initial_value(agent, noise[:, -1], run),
+            "initial": 0.01 * initial_value(agent, noise[:, -2:], run),
         }[config.value_term]
         held = torch.cat((q_e - y_e, q_l - y_l)) if config.regularised == "both" else q_e - y_e
         losses.append(-(q_e - y_e).mean() + term + held.square().mean() / (4 * config.regularisation))
@@ -70,7 +72,7 @@ def test_iq_learns_loss_and_its_gradient_are_the_inverse_objectives(value_term: 
     original = agent.critic_optimiser.apply
     agent.critic_optimiser.apply = lambda gradients: noted.append(list(gradients)) or original(gradients)  # pyright: ignore
     batch, expert = random_batch(1), random_batch(2)
-    noise = torch.cat((random_noise(1), random_noise(2), random_noise(3)[:, :1]), 1)[:, : agent.noise_rows]
+    noise = torch.cat((random_noise(1), random_noise(2), random_noise(3)), 1)[:, : agent.noise_rows]
     expected = inverse_objective(agent, batch, expert, noise, config)
     slopes = torch.autograd.grad(expected.sum(), agent.critic.net.master())
     metrics = agent.update(batch, noise, expert)
@@ -201,3 +203,16 @@ def test_the_recovered_reward_ranks_policies_as_the_true_one(value_term: Any) ->
     policies += [soft_optimal(share * truth, transitions) for share in np.linspace(-1, 1, 20)]
     ranks = spearmanr(*([worth(p, r, transitions) for p in policies] for r in (truth, recovered)))
     assert ranks.statistic > 0.8  # untrained it is below 0
+
+
+def test_a_pause_anywhere_changes_nothing_offline(make: Make) -> None:
+    whole, paused = make("iq_learn_offline", "steps=140"), make("iq_learn_offline", "steps=70")
+    while whole.steps < 140:
+        whole.advance()
+    while paused.steps < 70:
+        paused.advance()
+    longer = make("iq_learn_offline", "steps=140")
+    longer.set_state(paused.state())
+    while longer.steps < 140:
+        longer.advance()
+    assert same_state(whole.state(), longer.state())

@@ -13,17 +13,24 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from conftest import same_state
+from omegaconf import OmegaConf
 from policies import make_policy
 
 from understudy.datasets import load
+from understudy.imitation.checkpoint import load_checkpoint
 from understudy.imitation.evaluation import evaluate
+from understudy.imitation.fit import FitConfig, References, Run
 from understudy.imitation.networks import Normaliser
 from understudy.imitation.recording import record
 from understudy.imitation.resets.recorded import states_problem
+from understudy.imitation.statistics import mean_summary
 from understudy.robots import Disturbances, InputError, Task, TaskBatch, find_task, observation_parts, place
 from understudy.robots.navigation import Map
+from understudy.scripts.build import build
 from understudy.scripts.evaluate import main as evaluate_main
 from understudy.scripts.record import main as record_main
+from understudy.scripts.settings import compose
 
 WIDE = Disturbances(bodies={"disc": {"length": 2.5}})
 
@@ -211,7 +218,7 @@ def test_commands_record_scripts_and_report_success(tmp_path: Path, capsys: pyte
     assert load(out).metadata["policy"] == "the task's script 'expert'"
     make_policy("gap-maze").save_pretrained(tmp_path / "policy")
     assert evaluate_main([str(tmp_path / "policy"), "episodes=2", "quiet=true"]) == 0
-    assert json.loads(capsys.readouterr().out)["success"]["iqm"] == 0.0
+    assert json.loads(capsys.readouterr().out)["success"]["mean"] == 0.0
     assert record_main(["expert", "task=hopper", "episodes=2", f"out={tmp_path / 'x.hdf5'}"]) == 2
     assert "expert" in capsys.readouterr().err
 
@@ -224,3 +231,68 @@ def test_offline_rows_count_as_much_as_the_experts_for_standardising() -> None:
     alone = Normaliser.of(expert)
     assert alone.mean.tolist() == [0.0, 2.0]
     assert alone.std.tolist() == pytest.approx([0.01, 1.0])
+
+
+def test_a_share_of_successes_is_their_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one episode of five: the interquartile mean would make nothing of it."""
+    assert mean_summary([0, 0, 0, 0, 1])["mean"] == 0.2
+    make_policy("pointmaze").save_pretrained(tmp_path / "policy")
+    assert evaluate_main([str(tmp_path / "policy"), "episodes=8", "quiet=true"]) == 0
+    said = json.loads(capsys.readouterr().out)["success"]
+    assert 0 < said["mean"] < 0.5
+    assert said["runs"] == [said["mean"]]
+
+
+@pytest.mark.parametrize(
+    ("disturbances", "script", "words"),
+    [
+        ("bodies: {disc: {length: 20}}", "expert", "wide enough"),
+        ("bodies: {disc: {length: 5}}", "expert", "wide enough"),
+        ("removed: [disc]", "play", "whole robot"),
+    ],
+)
+def test_bodies_that_scripts_cannot_steer_are_refused(
+    disturbances: str, script: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "body.yaml").write_text(disturbances)
+    options = ["task=gap-maze", f"disturbances={tmp_path / 'body.yaml'}", "episodes=1", f"out={tmp_path / 'x.hdf5'}"]
+    assert record_main([script, *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "x.hdf5").exists()
+
+
+def test_mazes_by_their_ids_are_as_those_of_the_table() -> None:
+    task = find_task("PointMaze_Large-v3")
+    assert (task.terminates, task.horizon, sorted(task.scripts)) == (False, 800, ["expert", "play"])
+    assert task.succeeds == find_task("pointmaze").succeeds
+    assert find_task("AntMaze_Medium-v5").succeeds
+    assert find_task("AntMaze_Medium-v5").random_return is None
+
+
+@pytest.mark.parametrize("task", ["pointmaze", "gap-maze"])
+def test_a_training_in_a_maze_resumes_bit_equal_and_keeps_its_successes(task: str, tmp_path: Path) -> None:
+    small = ("loop.round_steps=100", "agent.hidden=[8]", "reward.hidden=[8]", "agent.epochs=1", "loop.select_every=200")
+    options = [f"task={task}", "learner=gail", *small, "runs=2", "device=cpu", "threads=1", "data=given"]
+    config, _ = compose(options)
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    expert = find_task(task)
+    demonstrations = record(expert, expert.scripts["expert"](expert), seed=0, episodes=2)
+    trainings = [build({**values, "steps": steps}, demonstrations).training for steps in (400, 200, 400)]
+    runs = [
+        Run(training, tmp_path / str(k), FitConfig(evaluate_every=200, evaluation_episodes=2), References(None, None))
+        for k, training in enumerate(trainings)
+    ]
+    for run in runs:
+        run.directory.mkdir()
+    whole = runs[0].fit(lambda *_: None, lambda: None)
+    runs[1].fit(lambda *_: None, lambda: None)
+    runs[2].resume(load_checkpoint(runs[1].directory))
+    again = runs[2].fit(lambda *_: None, lambda: None)
+    assert same_state(trainings[0].state(), trainings[2].state())
+    shares = whole.final_successes()
+    assert shares is not None
+    assert [point.successes for point in whole.points] == [point.successes for point in again.points]
+    rows = (tmp_path / "0" / "evaluations.csv").read_text().splitlines()
+    assert rows[0].endswith(",success")
+    assert {row[-1] for row in rows[1:]} <= {"0", "1"}
+    np.testing.assert_array_equal(again.final_successes(), shares)  # pyright: ignore

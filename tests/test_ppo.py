@@ -11,16 +11,20 @@ import stable_baselines3
 import torch
 from conftest import Make, run_to
 from layers import RUNS, A, O, Spaces
+from omegaconf import OmegaConf
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from understudy.imitation import Policy
 from understudy.imitation.agents import PPO, PPOConfig
+from understudy.imitation.fit import DivergedError, FitConfig, References, Run
 from understudy.imitation.networks import Normaliser
 from understudy.imitation.on_policy import OnPolicyTraining
 from understudy.imitation.randomness import Generators
 from understudy.imitation.replay import Batch
 from understudy.robots import find_task
+from understudy.scripts.build import build
+from understudy.scripts.settings import compose
 
 T = 40
 
@@ -143,6 +147,62 @@ def test_a_round_is_learned_from_once_and_ends_are_where_they_were(make: Make, m
         assert rows.actions.abs().max() > 1  # as sampled, not as cut
     assert len(learned) == 3
     assert training.steps == 180
+
+
+def test_the_reward_learns_from_actions_as_they_were_done_once_per_some_minibatches(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = make("gail", "loop.round_steps=60", "steps=60", "reward.update_every=3", "agent.epochs=2")
+    assert isinstance(training, OnPolicyTraining)
+    largest: list[float] = []
+    original = training.reward.update
+
+    def noted(expert: Batch, learner: Batch, *rest: Any) -> Any:
+        largest.append(learner.actions.abs().max().item())
+        return original(expert, learner, *rest)
+
+    monkeypatch.setattr(training.reward, "update", noted)
+    training.advance()
+    assert len(largest) == 2 * 4 // 3  # two epochs of four minibatches
+    assert max(largest) == 1.0
+    assert training.buffer.rows[..., 11:14].abs().max() > 1
+
+
+def test_time_limits_end_episodes_of_a_round_but_terminate_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[tuple[Batch, Tensor]] = []
+    monkeypatch.setattr(PPO, "learn", lambda self, rows, ended, generators: learned.append((rows, ended)) or {})
+    config, _ = compose(
+        ["learner=sac", "agent=ppo", "loop=on_policy", "task=reacher", "loop.round_steps=120", "runs=1"]
+    )
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    build({**values, "device": "cpu", "threads": 1}).training.advance()
+    ((rows, ended),) = learned
+    assert ended[0].nonzero().flatten().tolist() == [49, 99]
+    assert not rows.terminated.any()
+
+
+def test_airls_policy_is_rewarded_for_entropy_as_published(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[Tensor] = []
+    training = make("gail", "reward=airl")
+    assert isinstance(training, OnPolicyTraining)
+    expected: list[Tensor] = []
+
+    def noted(rows: Batch, ended: Tensor, generators: Generators) -> Any:
+        done = training._as_done(rows)
+        learned.append(rows.rewards)
+        expected.append(training.reward.relabel(done) - training.agent.log_prob(done))
+        return {}
+
+    monkeypatch.setattr(training.agent, "learn", noted)
+    training.advance()
+    torch.testing.assert_close(learned[0], expected[0])
+
+
+def test_a_policy_that_diverges_stops_with_a_sentence(make: Make, tmp_path: Path) -> None:
+    training = make("gail", "agent.learning_rate=1e12", "steps=200")
+    run = Run(training, tmp_path, FitConfig(log_every=20), References(None, None))
+    with pytest.raises(DivergedError, match="diverged at step"):
+        run.fit(lambda *_: None, lambda: None)
 
 
 def test_steps_are_rounded_up_to_rounds(make: Make) -> None:

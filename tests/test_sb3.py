@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from understudy.imitation import sb3
 from understudy.imitation.loading import load_policy
 from understudy.imitation.sb3 import read_sb3_policy
-from understudy.robots import InputError, find_task
+from understudy.robots import InputError, Task, find_task
 
 SMALL = {"net_arch": [16, 12]}
 MODELS: dict[str, tuple[type[BaseAlgorithm], str, dict[str, Any]]] = {
@@ -320,3 +320,14 @@ def test_lost_observation_statistics_are_mentioned(tmp_path: Path, caplog: pytes
         caplog.clear()
         read_sb3_policy(write_zip(tmp_path / "without.zip", tensors_of_trpo(), data(**CLIPPED)), find_task("hopper"))
         assert not caplog.records
+
+
+def test_a_zip_finds_its_task_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mazes of gymnasium-robotics are not asked for their sizes."""
+    asked: list[str] = []
+    original = Task.make
+    monkeypatch.setattr(Task, "make", lambda self, **options: asked.append(self.name) or original(self, **options))
+    with pytest.raises(InputError, match="fit no task of the table"):
+        sb3._task_of_sizes(tmp_path / "x.zip", 5000, 1)
+    assert "hopper" in asked
+    assert not {"pointmaze", "antmaze"} & set(asked)

@@ -48,6 +48,25 @@ def test_the_distance_of_one_number_is_scipys(demonstrations: Demonstrations) ->
     assert measure(Episode(learner, np.zeros(40), 0.0)) == pytest.approx(reference, rel=1e-4)
 
 
+def test_offline_data_say_how_wide_the_world_is(demonstrations: Demonstrations) -> None:
+    """By an expert that never leaves a line, a way beside it is farther off than standing still; by both it is not."""
+    random = np.random.default_rng(2)
+    line, wide = np.zeros((40, 11), np.float32), np.zeros((40, 11), np.float32)
+    line[:, 0] = random.uniform(-1, 1, 40)
+    wide[:, :2] = random.uniform(-2, 2, (40, 2))
+    expert = recorded(line, demonstrations, ended=False)
+    alone = OccupancyDistance(expert, 1000)
+    both = OccupancyDistance(expert, 1000, recorded(wide, demonstrations, ended=False))
+    beside, still = line + np.eye(11, dtype=np.float32)[1], np.full_like(line, 0)
+    still[:, 0] = -1
+
+    def worse(measure: OccupancyDistance) -> float:
+        return measure(Episode(beside, np.zeros(40), 0.0)) / measure(Episode(still, np.zeros(40), 0.0))
+
+    assert worse(alone) > 5
+    assert worse(both) < 2
+
+
 @pytest.mark.parametrize("expert_ends", [False, True])
 def test_an_early_end_is_a_far_state_of_its_own(demonstrations: Demonstrations, expert_ends: bool) -> None:
     random = np.random.default_rng(1)

@@ -178,3 +178,11 @@ def test_a_task_is_found_by_what_a_file_says() -> None:
     assert ant.name == "ant"
     assert task_of_environment("Ant-v5", {}) is None
     assert Spaces.of(ant.make()).observation_size == 27
+
+
+def test_a_task_of_the_table_is_found_by_its_id_too() -> None:
+    assert find_task("Hopper-v5") is TASKS["hopper"]
+    older = find_task("HalfCheetah-v4")
+    assert (older.name, older.terminates, older.expert_return) == ("HalfCheetah-v4", False, None)
+    assert find_task("Ant-v5").spaces.observation_size == 105  # with contact forces, unlike the table's
+    assert find_task("HumanoidStandup-v5").health == ""

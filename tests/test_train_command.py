@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CLONING, HYBRID, INTERACTIVE, SMALL, last_of_each, same_state
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -272,6 +273,13 @@ def test_a_resumed_run_keeps_its_settings(data_file: Path, tmp_path: Path, capsy
     assert main(options(data_file, "bc", tmp_path / "run")) == 0
     capsys.readouterr()
     assert "keeps its settings" in refuse([f"resume={tmp_path / 'run'}", "seed=5"], capsys)
+    steps = int(OmegaConf.load(tmp_path / "run" / "config.yaml").steps) + 100  # pyright: ignore
+    assert main([f"resume={tmp_path / 'run'}", f"steps={steps}", "quiet=true"]) == 0
+    capsys.readouterr()
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml").steps == steps  # pyright: ignore
+    (again,) = json.loads((tmp_path / "run" / "run.json").read_text())["resumed"]
+    assert again["step"] == steps - 100
+    assert again["command"][0] == "understudy"
     path = tmp_path / "run" / "checkpoints" / "last" / "training.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     assert "damaged" in refuse([f"resume={tmp_path / 'run'}", "steps=300"], capsys)

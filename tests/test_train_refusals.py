@@ -48,6 +48,12 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["directory="], ["directory= is empty"]),
         (["seed=99999999999999999999"], ["seed=", "at most"]),
         (["normalise=often"], ["normalise=often"]),
+        (["steps=${nope}"], ["refers to something that is not there", "nope"]),
+        (["--multirun", "learner=bc", "nonsense"], ["'nonsense' is not an option"]),
+        (["--multirun", "resume=run", "steps=1,2"], ["resume= goes on with one run"]),
+        (["learner=mm", "agent=ppo", "loop=on_policy", "loop.batch_size=7"], ["loop=on_policy has no 'batch_size'"]),
+        (["learner=mm", "agent=ppo", "loop=on_policy", "agent.averaging=5"], ["agent=ppo has no 'averaging'"]),
+        (["learner=bc", "loop=offline", "loop.view=[positions]"], ["loop.view"]),
     ],
 )
 def test_options_that_cannot_be_meant(

@@ -1,6 +1,6 @@
 """How the policy is improved: one file per policy optimiser."""
 
-from .base import ActingAgent, ActorCritic, ActorCriticConfig, Agent
+from .base import ActingAgent, ActorCritic, ActorCriticConfig, Agent, OnPolicyAgent
 from .iq_learn import IQLearn, IQLearnConfig
 from .ppo import PPO, PPOConfig
 from .sac import SAC, SACConfig
@@ -17,6 +17,7 @@ __all__ = [
     "Agent",
     "IQLearn",
     "IQLearnConfig",
+    "OnPolicyAgent",
     "PPOConfig",
     "SACConfig",
     "TD3BCConfig",

@@ -69,6 +69,21 @@ class ActingAgent(Protocol):
         ...
 
 
+class OnPolicyAgent(ActingAgent, Protocol):
+    """A policy optimiser for R runs that learns from what its present policy has just done, a round at a time."""
+
+    def updates_of(self, rows: int) -> int:
+        """How many updates a round of so many rows makes."""
+        ...
+
+    def learn(self, rows: Batch, ended: Tensor, generators: Generators) -> Mapping[str, Tensor]:
+        """Improve the policy by one round's rows (R, T) in the order of time; returns metrics (R,).
+
+        ``ended`` (R, T) is 1 after the steps with which an episode was over, for whichever reason.
+        """
+        ...
+
+
 class Agent(ActingAgent, Protocol):
     """A policy optimiser for R runs that learns from batches of whatever policy's rows.
 

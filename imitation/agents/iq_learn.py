@@ -75,8 +75,9 @@ class IQLearn(SAC):
 
     @property
     def noise_rows(self) -> int:
-        """Actions at the states and at the next states of both sides' rows, and at initial states if they count."""
-        return 5 if self.config.value_term == "initial" else 4
+        """Actions at the states and at the next states of both sides' rows, and at initial states if they count, which
+        another set chooses."""
+        return 6 if self.config.value_term == "initial" else 4
 
     @property
     def wants_expert_rows(self) -> bool:
@@ -88,7 +89,7 @@ class IQLearn(SAC):
 
         Without ``expert`` all rows are the expert's (offline).
         """
-        self._at_initial = noise[:, -1]
+        self._at_initial = noise[:, -2:]
         if expert is None:
             self._expert_count = batch.expert.shape[1]
             return super().update(batch, noise[:, :2])
@@ -125,10 +126,10 @@ class IQLearn(SAC):
         return metrics
 
     def _initial_values(self, coefficient: Tensor) -> Tensor:
-        """The mean of V over as many initial states as a batch has rows, each as often as the others, (R,)."""
-        which = torch.arange(self._at_initial.shape[1], device=self._initial.device) % len(self._initial)
-        states = self._initial[which].expand(self.runs, -1, -1)
+        """The mean of V over as many initial states as a batch has rows, drawn uniformly, (R,)."""
+        uniform = torch.special.ndtr(self._at_initial[:, 1, :, 0])  # of standard normal numbers
+        states = self._initial[(uniform * len(self._initial)).long().clamp(max=len(self._initial) - 1)]
         observations = self.normaliser(states)
         with torch.no_grad():
-            actions, log_probs = self.actor.sample(self.seen_by_policy(states, observations), self._at_initial)
+            actions, log_probs = self.actor.sample(self.seen_by_policy(states, observations), self._at_initial[:, 0])
         return (self.critic(observations, actions).amin(1) - coefficient[:, None] * log_probs).mean(-1)

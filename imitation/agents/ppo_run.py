@@ -113,7 +113,31 @@ class PPORun:
         ended: Tensor,
         seed: int,
     ) -> Mapping[str, float]:
-        """One round on rows (T, ...) in the order of time; ``seed`` decides the order of the minibatches."""
+        """One round on rows (T, ...) in the order of time; ``seed`` decides the order of the minibatches.
+
+        When the parameters have diverged, so are the metrics: not a number.
+        """
+        try:
+            self._round(observations, actions, rewards, next_observations, terminated, ended, seed)
+        except ValueError:  # torch's distributions refuse what is not finite, and deviations of 0
+            std = self.policy.log_std.exp()
+            usable = std.isfinite().all() and std.all()
+            if usable and all(parameter.isfinite().all() for parameter in self.policy.parameters()):
+                raise
+            return dict.fromkeys(_METRICS, float("nan"))
+        found = self._learner.logger.name_to_value
+        return {name: float(found[f"train/{theirs}"]) for name, theirs in _METRICS.items()}
+
+    def _round(
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        next_observations: Tensor,
+        terminated: Tensor,
+        ended: Tensor,
+        seed: int,
+    ) -> None:
         config, learner = self._config, self._learner
         size = len(rewards)
         spaces = (learner.observation_space, learner.action_space)
@@ -133,9 +157,6 @@ class PPORun:
         rollout.compute_returns_and_advantage(following[-1:], ended[-1:].cpu().numpy())
         learner.rollout_buffer = rollout
         learner.train()
-        found = learner.logger.name_to_value
-        metrics = {name: float(found[f"train/{theirs}"]) for name, theirs in _METRICS.items()}
-        return metrics
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and optimiser moments."""

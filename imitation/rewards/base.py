@@ -76,7 +76,7 @@ class FixedReward:
     Config: ClassVar[type[Any] | None] = None
     learned = False
     needs_log_prob = False
-    sees_actions = False
+    sees_actions = True  # unless a subclass knows better
     update_every = 0
     batch_size = 0
     recent_rows: int | None = None
@@ -116,6 +116,7 @@ class FixedReward:
 class TaskReward(FixedReward):
     """The task's true reward, for training experts (``learner=sac``)."""
 
+    sees_actions = False
     early_ends = "worth 0, as the task means it"
 
     def relabel(self, batch: Batch) -> Tensor:
@@ -126,6 +127,7 @@ class TaskReward(FixedReward):
 class ImplicitReward(FixedReward):
     """None: the agent's critic implies the reward (IQ-Learn)."""
 
+    sees_actions = False
     early_ends = "worth 0 in the critic's implied reward"
 
     def relabel(self, batch: Batch) -> Tensor:
@@ -139,6 +141,8 @@ class ConstantReward(FixedReward):
     Where the task ends an episode early, the value of what follows is 0, which is also what staying away from
     the expert for ever is worth: the end is neither a reward nor a punishment.
     """
+
+    sees_actions = False
 
     def relabel(self, batch: Batch) -> Tensor:
         """The expert flags (R, B)."""
