@@ -10,7 +10,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -185,8 +185,51 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
     return config, learner
 
 
+_ROWS = ("episodes", "every", "rows")
+# Settings that do nothing beside others: when, which, and why, as a clause.
+_IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
+    (
+        lambda config: config.loop.kind == "rounds",
+        ("reward.update_every", "reward.recent_rows"),
+        "loop=rounds updates the reward once a round, on roll-outs of its own",
+    ),
+    (
+        lambda config: config.loop.get("select_by") == "none",
+        ("loop.select_every", "loop.select_episodes"),
+        "loop.select_by=none chooses nothing",
+    ),
+    (
+        lambda config: config.reward.get("optimiser") == "oadam",
+        ("reward.weight_decay",),
+        "reward.optimiser=oadam has no weight decay",
+    ),
+    (
+        lambda config: config.agent.get("tune_entropy") is False,
+        ("agent.target_entropy",),
+        "agent.tune_entropy=false leaves the entropy coefficient where it is",
+    ),
+    (
+        lambda config: config.data.name is None,
+        tuple(f"data.{name}" for name in _ROWS),
+        "there are no demonstrations to choose from: give data=",
+    ),
+    (
+        lambda config: config.offline.name is None,
+        tuple(f"offline.{name}" for name in _ROWS),
+        "there are no offline data to choose from: give offline=",
+    ),
+)
+
+
 def _check_used(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuse settings that a preset brings for another part than the chosen one: they would do nothing."""
+    """Refuse settings that would do nothing: those of another part than the chosen one, or idle beside others."""
+    given = {argument.partition("=")[0]: argument for argument in overrides}
+    for group in ("data", "offline"):
+        if not isinstance(config[group], DictConfig):
+            return  # refused later, with everything else of the wrong kind
+    for idle, names, why in _IDLE:
+        if idle(config) and (found := [given[name] for name in names if name in given]):
+            raise InputError(f"{found[0]}: {why}")
     for argument in overrides:
         axis, _, name = argument.partition("=")[0].partition(".")
         if axis not in AXES or not name:

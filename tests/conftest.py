@@ -150,7 +150,10 @@ def make(demonstrations: Demonstrations, an_expert: Path) -> Make:
 
     def training(learner: str, *options: str) -> Training:
         asked = [f"expert={an_expert}"] if learner == "dagger" else []
-        config, _ = compose([f"learner={learner}", *last_of_each(*SMALL, *LEARNERS[learner], *asked, *options)])
+        small = LEARNERS[learner]
+        if "loop.select_by=none" in options:
+            small = tuple(option for option in small if not option.startswith("loop.select_every"))
+        config, _ = compose([f"learner={learner}", *last_of_each(*SMALL, *small, *asked, *options)])
         values = OmegaConf.to_container(config, resolve=True)
         given = None if learner == "sac" else demonstrations
         return build(values, given, offline=given).training  # pyright: ignore
