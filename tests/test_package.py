@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +51,26 @@ def test_every_data_file_is_listed() -> None:
             for pattern in names
         )
         assert covered, relative
+
+
+def test_a_wheel_holds_what_the_folders_hold(tmp_path: Path) -> None:
+    copy, ignored = tmp_path / "copy", shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    built = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy]
+    subprocess.run(built, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("understudy-*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    suffixes = (".py", ".yaml", ".hdf5", ".xml", ".typed")
+    there = {
+        f"understudy/{path.relative_to(ROOT).as_posix()}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in suffixes or path.name == "py.typed"
+    }
+    assert held == there
 
 
 @pytest.mark.parametrize(
