@@ -73,7 +73,7 @@ def test_hype_beats_cloning_and_random_actions_on_few_rows() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("learner", ["mm", "bc_reg"])
+@pytest.mark.parametrize("learner", ["mm", "bc_reg", "gail"])
 def test_adversarial_learners_beat_random_actions(learner: str) -> None:
     training = trained(f"learner={learner}", "task=hopper", "runs=4", "steps=40000")
     assert permutation_p_value(returns(training, 10), random_returns("hopper", 20)) < 0.01
