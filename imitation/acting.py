@@ -49,7 +49,7 @@ class ActingConfig:
 class ActingTraining(abc.ABC):
     """R runs of a learner that acts, trained together. Subclasses say in :meth:`_advance` how the policy is improved.
 
-    ``keeps`` is how many rows of each run stay in the buffer. ``offline`` are other recordings of the task, which say
+    ``offline`` are other recordings of the task, which say
     with the demonstrations how wide its states are. The parts do not know of each other.
     """
 
@@ -64,9 +64,8 @@ class ActingTraining(abc.ABC):
         resets: Resets,
         demonstrations: Demonstrations | None,
         seeds: list[int],
-        device: torch.device | str,
-        keeps: int,
-        offline: Demonstrations | None,
+        device: torch.device | str = "cpu",
+        offline: Demonstrations | None = None,
     ) -> None:
         self.config, self.task = config, task
         self.agent, self.reward, self.resets = agent, reward, resets
@@ -83,7 +82,7 @@ class ActingTraining(abc.ABC):
             expert_rows = self.layout.demonstrations(demonstrations)
         self.expert_rows = expert_rows.to(self.device)
         self._ended = EndedShares(task, demonstrations, len(seeds))
-        self.buffer = ReplayBuffer(len(seeds), keeps, self.layout, self.device)
+        self.buffer = ReplayBuffer(len(seeds), self.keeps, self.layout, self.device)
         # A learned reward compares the expert with episodes from the task's own initial states alone.
         apart = reward.learned and resets.from_initial is not None and not self.rolls_out
         if apart and resets.initial_share == 0:
@@ -91,7 +90,7 @@ class ActingTraining(abc.ABC):
                 "a learned reward needs episodes from the task's own initial states: leave them a share of the resets, "
                 "or choose loop=rounds, which makes them apart"
             )
-        self.visits = Visits(len(seeds), keeps, self.layout, self.device) if apart else None
+        self.visits = Visits(len(seeds), self.keeps, self.layout, self.device) if apart else None
         self.generators = Generators(seeds, self.device)
         self.steps = 0
         agent.to(self.device)
@@ -101,6 +100,11 @@ class ActingTraining(abc.ABC):
         reward.initialise(self.generators)
         self.selection = self._selection(demonstrations, offline)
         self._observations: np.ndarray | None = None
+
+    @property
+    @abc.abstractmethod
+    def keeps(self) -> int:
+        """How many rows of each run stay in the buffer."""
 
     @property
     def total(self) -> int:

@@ -60,13 +60,17 @@ class InteractiveTraining(ActingTraining):
     ) -> None:
         if demonstrations is None and any(share for _, share in config.expert_share):
             raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
-        keeps = min(config.buffer_size, max(config.steps, 1))
-        super().__init__(config, task, agent, reward, resets, demonstrations, seeds, device, keeps, offline)
-        self.config = config  # the same, by its own type
+        self.config = config  # the same as the base's, by its own type
+        super().__init__(config, task, agent, reward, resets, demonstrations, seeds, device, offline)
         self.mixture = Mixture(self.expert_rows, Schedule(config.expert_share), config.batch_size)
         self.updates = 0
         self._owed = 0.0
         self._captured: dict[int, CapturedUpdate] = {}
+
+    @property
+    def keeps(self) -> int:
+        """``buffer_size``, or all there will be."""
+        return min(self.config.buffer_size, max(self.config.steps, 1))
 
     def _advance(self) -> Mapping[str, Tensor]:
         """Act for ``update_every`` steps, then update; returns the last update's metrics, each (R,)."""

@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..datasets import Demonstrations
-from ..robots import PURPOSES, InputError, Spaces, Task, view_mask
+from ..robots import InputError, Spaces, Task, view_mask
 from .networks import DeterministicActor, GaussianActor, Normaliser
 from .optimisers import Adam
 from .policy import Policy
 from .randomness import Generators
-from .training import State
+from .training import State, WithoutSteps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +36,7 @@ class CloningConfig:
     view: tuple[str, ...] = ()
 
 
-class BehaviourCloning:
+class BehaviourCloning(WithoutSteps):
     """R behaviour clonings of the same demonstrations, each with its own initialisation and batches.
 
     The released hybrid-IRL code regresses a *sampled* action, which adds the policy's variance to the error,
@@ -130,14 +129,6 @@ class BehaviourCloning:
         head = "squashed-gaussian" if isinstance(self.actor, GaussianActor) else "deterministic"
         return Policy.of_network(self.actor.net, run, self.normaliser, head, self.task, self.spaces, training)
 
-    def ranking(self) -> np.ndarray | None:
-        """None: nothing is measured."""
-        return None
-
-    def step_counts(self) -> dict[str, np.ndarray]:
-        """Environment steps by purpose, each (R,): none."""
-        return {name: np.zeros(len(self.seeds), np.int64) for name in PURPOSES}
-
     def state(self) -> State:
         """Everything that decides how the training goes on."""
         tensors = {f"actor.{k}": v for k, v in self.actor.state_dict().items()}
@@ -152,6 +143,3 @@ class BehaviourCloning:
         self.optimiser.set_state(state.part("optimiser"))
         self.generators.set_state(state.tensors["generators"])
         self.steps = state.values["steps"]
-
-    def close(self) -> None:
-        """Nothing is held."""

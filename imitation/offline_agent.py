@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..datasets import Demonstrations
-from ..robots import PURPOSES, Spaces, Task
+from ..robots import Spaces, Task
 from .agents import Agent
 from .policy import Policy
 from .randomness import Generators
 from .replay import RowLayout
-from .training import State
+from .training import State, WithoutSteps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,7 @@ class OfflineConfig:
     batch_size: int = 256
 
 
-class OfflineTraining:
+class OfflineTraining(WithoutSteps):
     """R runs of an agent on the same demonstrations, each with its own initialisation and batches."""
 
     def __init__(
@@ -74,14 +73,6 @@ class OfflineTraining:
         net, head = self.agent.deployed()
         return Policy.of_network(net, run, self.agent.policy_normaliser, head, self.task, self.spaces, training)
 
-    def ranking(self) -> np.ndarray | None:
-        """None: nothing is measured."""
-        return None
-
-    def step_counts(self) -> dict[str, np.ndarray]:
-        """Environment steps by purpose, each (R,): none."""
-        return {name: np.zeros(len(self.seeds), np.int64) for name in PURPOSES}
-
     def state(self) -> State:
         """Everything that decides how the training goes on."""
         tensors = {f"agent.{k}": v for k, v in self.agent.training_state().items()}
@@ -93,6 +84,3 @@ class OfflineTraining:
         self.agent.set_training_state(state.part("agent"))
         self.generators.set_state(state.tensors["generators"])
         self.steps = state.values["steps"]
-
-    def close(self) -> None:
-        """Nothing is held."""

@@ -9,13 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets import Demonstrations
-from ..robots import Task, Transitions
+from ..robots import Transitions
 from .acting import ActingConfig, ActingTraining
 from .agents import OnPolicyAgent
 from .replay import Batch
-from .resets import Resets
-from .rewards import Reward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +31,12 @@ class OnPolicyTraining(ActingTraining):
 
     config: OnPolicyConfig
     agent: OnPolicyAgent
+    _ends: list[np.ndarray]
 
-    def __init__(
-        self,
-        config: OnPolicyConfig,
-        task: Task,
-        agent: OnPolicyAgent,
-        reward: Reward,
-        resets: Resets,
-        demonstrations: Demonstrations | None,
-        seeds: list[int],
-        device: torch.device | str = "cpu",
-        offline: Demonstrations | None = None,
-    ) -> None:
-        super().__init__(
-            config, task, agent, reward, resets, demonstrations, seeds, device, config.round_steps, offline
-        )
-        self._ends: list[np.ndarray] = []
+    @property
+    def keeps(self) -> int:
+        """A round's."""
+        return self.config.round_steps
 
     @property
     def total(self) -> int:

@@ -87,6 +87,10 @@ class Batch:
         names = [field.name for field in dataclasses.fields(self)]
         return Batch(**{name: torch.cat((getattr(self, name), getattr(other, name)), 1) for name in names})
 
+    def of_run(self, run: int) -> Batch:
+        """The rows of one run: the same without the axis of runs."""
+        return Batch(**{field.name: getattr(self, field.name)[run] for field in dataclasses.fields(self)})
+
     def with_rewards(self, rewards: Tensor) -> Batch:
         """The same transitions under other rewards (R, B)."""
         return dataclasses.replace(self, rewards=rewards)

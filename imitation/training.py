@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from ..robots import Task
+from ..robots import PURPOSES, Task
 from .policy import Policy
 
 
@@ -73,3 +73,20 @@ class Training(Protocol):
     def close(self) -> None:
         """Free what the training holds."""
         ...
+
+
+class WithoutSteps:
+    """What trainings share that never act: no measure, no environment steps, nothing to free."""
+
+    seeds: list[int]
+
+    def ranking(self) -> np.ndarray | None:
+        """None: nothing is measured."""
+        return None
+
+    def step_counts(self) -> dict[str, np.ndarray]:
+        """Environment steps by purpose, each (R,): none."""
+        return {name: np.zeros(len(self.seeds), np.int64) for name in PURPOSES}
+
+    def close(self) -> None:
+        """Nothing is held."""

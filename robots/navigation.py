@@ -56,33 +56,35 @@ class Map:
         points = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1) * _CELL + self._low
         outside = np.maximum(np.abs(points[:, :, None] - centres) - halves, 0)
         near = (np.linalg.norm(outside, axis=-1) < radius + _MARGIN).any(-1)
-        # Only what hangs together with most of the free space counts: not what lies outside or within the walls.
         if near.all():
             raise InputError("no place in the maze is wide enough for this body: make it smaller")
+        # Only what hangs together with most of the free space counts: not what lies outside or within the walls.
         labels: Any = cast(Any, ndimage.label(~near))[0]
         sizes = np.bincount(labels.ravel())[1:]
         self.free: np.ndarray = labels == 1 + int(np.argmax(sizes))
         self._points = points
+        self._number = np.full(self.free.shape, -1)
+        self._number[self.free] = np.arange(int(self.free.sum()))
+        self._graph = self._connected()
 
-    def distances(self, goal: np.ndarray) -> np.ndarray:
-        """How far each cell is from a place (X, Y), by the ways that are free; infinite where there is none."""
-        cells = np.flatnonzero(self.free)
-        number = np.full(self.free.shape, -1)
-        number[self.free] = np.arange(len(cells))
+    def _connected(self) -> Any:
+        """The lengths of the steps between free cells, in eight directions, as a sparse matrix."""
         rows, columns, lengths = [], [], []
         height, width = self.free.shape
         for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
-            source = number[: height - down, max(0, -right) : width - max(0, right)]
-            target = number[down:, max(0, right) : width - max(0, -right)]
+            source = self._number[: height - down, max(0, -right) : width - max(0, right)]
+            target = self._number[down:, max(0, right) : width - max(0, -right)]
             both = (source >= 0) & (target >= 0)
             rows.append(source[both])
             columns.append(target[both])
             lengths.append(np.full(int(both.sum()), _CELL * float(np.hypot(down, right))))
-        pairs = (np.concatenate(rows), np.concatenate(columns))
-        graph = coo_array((np.concatenate(lengths), pairs), shape=(len(cells), len(cells)))
-        found = dijkstra(graph.tocsr(), directed=False, indices=int(number.ravel()[self._nearest_free(goal)]))
+        pairs, count = (np.concatenate(rows), np.concatenate(columns)), int(self.free.sum())
+        return coo_array((np.concatenate(lengths), pairs), shape=(count, count)).tocsr()
+
+    def distances(self, goal: np.ndarray) -> np.ndarray:
+        """How far each cell is from a place (X, Y), by the ways that are free; infinite where there is none."""
         distances = np.full(self.free.shape, np.inf)
-        distances[self.free] = found
+        distances[self.free] = dijkstra(self._graph, directed=False, indices=int(self._number[self.cell(goal)]))
         return distances
 
     def _nearest_free(self, place: np.ndarray) -> int:

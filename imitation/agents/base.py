@@ -235,9 +235,7 @@ class ActorCritic(nn.Module):
 
     def rows(self, observations: Tensor) -> Tensor:
         """The policy's view of observations (R, ..., O), as (R, B, O)."""
-        return self.policy_normaliser(
-            observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1)
-        )
+        return rows_of(observations, self.policy_normaliser)
 
     def deployed(self) -> tuple[StackedMLP, Head]:
         """The averaged actor."""
@@ -271,6 +269,11 @@ class ActorCritic(nn.Module):
             optimiser.set_state({k[start:]: v for k, v in state.items() if k.startswith(f"{label}.")})
         for network in self._computing:
             network.refresh()
+
+
+def rows_of(observations: Tensor, normaliser: Normaliser) -> Tensor:
+    """Observations (R, ..., O) through a normaliser, as (R, B, O)."""
+    return normaliser(observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1))
 
 
 class Average(nn.Module):

@@ -17,6 +17,7 @@ from ..parts import Setting
 from ..policy import Head
 from ..randomness import Generators
 from ..replay import Batch
+from .base import rows_of
 
 if TYPE_CHECKING:  # stable-baselines3 takes seconds to import, which only those who use it should pay
     from .ppo_run import PPORun
@@ -96,29 +97,23 @@ class PPO(nn.Module):
                     mine[index].copy_(theirs)
                 self.log_std[index].copy_(run.policy.log_std)
 
-    def rows(self, observations: Tensor) -> Tensor:
-        """What the policy sees of observations (R, ..., O), as (R, B, O)."""
-        return self.policy_normaliser(
-            observations.flatten(1, -2) if observations.dim() > 2 else observations.unsqueeze(1)
-        )
-
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Tensor) -> Tensor:
         """Sampled actions for observations (R, ..., O), made with noise (R, ..., A); not cut to [−1, 1]."""
-        means = self.net(self.rows(observations)).view(noise.shape)
+        means = self.net(rows_of(observations, self.policy_normaliser)).view(noise.shape)
         std = self.log_std.exp().view(len(noise), *[1] * (noise.dim() - 2), -1)
         return means + std * noise
 
     @torch.no_grad()
     def best_actions(self, observations: Tensor, net: StackedMLP | None = None) -> Tensor:
         """The means (R, ..., A), cut to [−1, 1], of the policy or of an earlier ``net`` of it, for (R, ..., O)."""
-        means = (self.net if net is None else net)(self.rows(observations))
+        means = (self.net if net is None else net)(rows_of(observations, self.policy_normaliser))
         return means.clamp(-1, 1).view(*observations.shape[:-1], means.shape[-1])
 
     @torch.no_grad()
     def log_prob(self, batch: Batch) -> Tensor:
         """log π(a|s) (R, B) of a batch under the current policy."""
-        means = self.net(self.rows(batch.observations))
+        means = self.net(self.policy_normaliser(batch.observations))
         density = torch.distributions.Normal(means, self.log_std.exp()[:, None])
         return density.log_prob(batch.actions).sum(-1)
 
@@ -133,9 +128,13 @@ class PPO(nn.Module):
         worth the value of the true next state unless the task itself ended the episode.
         """
         seeds = generators.integers(_SEEDS, (1,)).flatten().tolist()
-        seen, then = self.policy_normaliser(rows.observations), self.policy_normaliser(rows.next_observations)
+        seen = dataclasses.replace(
+            rows,
+            observations=self.policy_normaliser(rows.observations),
+            next_observations=self.policy_normaliser(rows.next_observations),
+        )
         found = [
-            run.learn(seen[k], rows.actions[k], rows.rewards[k], then[k], rows.terminated[k], ended[k], seed)
+            run.learn(seen.of_run(k), ended[k], seed)
             for k, (run, seed) in enumerate(zip(self._runs, seeds, strict=True))
         ]
         self._copy_policies()

@@ -17,6 +17,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
+from ..replay import Batch
+
 if TYPE_CHECKING:
     from .ppo import PPOConfig
 
@@ -103,22 +105,14 @@ class PPORun:
         linear = [layer for layer in layers if isinstance(layer, torch.nn.Linear)]
         return [layer.weight.T for layer in linear] + [layer.bias[None] for layer in linear]
 
-    def learn(
-        self,
-        observations: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        next_observations: Tensor,
-        terminated: Tensor,
-        ended: Tensor,
-        seed: int,
-    ) -> Mapping[str, float]:
-        """One round on rows (T, ...) in the order of time; ``seed`` decides the order of the minibatches.
+    def learn(self, rows: Batch, ended: Tensor, seed: int) -> Mapping[str, float]:
+        """One round on rows (T, ...) in the order of time, observations as the policy sees them.
 
-        When the parameters have diverged, so are the metrics: not a number.
+        ``seed`` decides the order of the minibatches. When the parameters have diverged, so are the metrics: not a
+        number.
         """
         try:
-            self._round(observations, actions, rewards, next_observations, terminated, ended, seed)
+            self._round(rows, ended, seed)
         except ValueError:  # torch's distributions refuse what is not finite, and deviations of 0
             std = self.policy.log_std.exp()
             usable = std.isfinite().all() and std.all()
@@ -128,29 +122,19 @@ class PPORun:
         found = self._learner.logger.name_to_value
         return {name: float(found[f"train/{theirs}"]) for name, theirs in _METRICS.items()}
 
-    def _round(
-        self,
-        observations: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        next_observations: Tensor,
-        terminated: Tensor,
-        ended: Tensor,
-        seed: int,
-    ) -> None:
+    def _round(self, rows: Batch, ended: Tensor, seed: int) -> None:
         config, learner = self._config, self._learner
-        size = len(rewards)
         spaces = (learner.observation_space, learner.action_space)
-        rollout = _Rollout(size, *spaces, learner.device, config.gae_lambda, config.discount)
+        rollout = _Rollout(len(ended), *spaces, learner.device, config.gae_lambda, config.discount)
         rollout.order = np.random.default_rng(seed)
         with torch.no_grad():
-            values, log_probs, _ = self.policy.evaluate_actions(observations, actions)
-            following = self.policy.predict_values(next_observations).flatten()
-        cut = ended * (1 - terminated)  # by time alone: what follows is worth its value
+            values, log_probs, _ = self.policy.evaluate_actions(rows.observations, rows.actions)
+            following = self.policy.predict_values(rows.next_observations).flatten()
+        cut = ended * (1 - rows.terminated)  # by time alone: what follows is worth its value
         starts = torch.cat((torch.ones_like(ended[:1]), ended[:-1]))
-        rollout.observations[:, 0] = observations.cpu().numpy()
-        rollout.actions[:, 0] = actions.cpu().numpy()
-        rollout.rewards[:, 0] = (rewards + config.discount * cut * following).cpu().numpy()
+        rollout.observations[:, 0] = rows.observations.cpu().numpy()
+        rollout.actions[:, 0] = rows.actions.cpu().numpy()
+        rollout.rewards[:, 0] = (rows.rewards + config.discount * cut * following).cpu().numpy()
         rollout.episode_starts[:, 0] = starts.cpu().numpy()
         rollout.values[:, 0] = values.flatten().cpu().numpy()
         rollout.log_probs[:, 0] = log_probs.cpu().numpy()
