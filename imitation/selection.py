@@ -24,7 +24,10 @@ from .evaluation import play
 from .networks import Normaliser, StackedMLP
 
 SelectBy = Literal["occupancy", "return", "none"]
+Act = Callable[[Tensor, StackedMLP], Tensor]
+# Observations (R, E, O) and a network -> its actions (R, E, A), each within -1 and 1.
 _ROWS = 2_000  # of the expert: distances between all pairs are kept in memory for a moment
+_COUNTED = ("best", "played", "chosen_at")  # what a selection keeps beside the network, each (R,)
 _FIRST_SEED = 20_000_000  # away from the seeds of trainings and of evaluations
 
 
@@ -96,8 +99,10 @@ class Selection:
     """The best policy so far of each of R runs, by roll-outs of its own from the task's initial states.
 
     Every candidate plays at most ``episodes`` episodes, the same starts for each, and drops out as soon as its mean
-    is no better than that of the policy it would replace: most play one. ``net`` holds the chosen parameters and
-    ``chosen_at`` (R,) the training step that they are from. ``counts`` (R,) are the environment steps taken.
+    is no better than that of the policy it would replace: most play one. The lowest of many noisy means flatters: so
+    whenever a candidate is ahead after its first episode, the policy in place plays another too, from a start that is
+    new to it, and what it was lucky in comes out. ``net`` holds the chosen parameters, ``chosen_at`` (R,) the training
+    step that they are from, ``best`` (R,) the mean of their ``played`` (R,) episodes.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class Selection:
         self._device = device
         self.net = copy.deepcopy(net).requires_grad_(False)
         self.best = np.full(len(seeds), np.inf)
+        self.played = np.zeros(len(seeds), np.int64)
         self.chosen_at = np.zeros(len(seeds), np.int64)
 
     @property
@@ -120,27 +126,30 @@ class Selection:
         """Whether there has been a candidate."""
         return bool(self.chosen_at.any())
 
-    def consider(
-        self, step: int, act: Callable[[Tensor], Tensor], candidate: StackedMLP, counts: np.ndarray
-    ) -> dict[str, Tensor]:
+    def consider(self, step: int, act: Act, candidate: StackedMLP, counts: np.ndarray) -> dict[str, Tensor]:
         """Let every run's ``candidate`` at training step ``step`` race; returns its first and the best measure (R,).
 
-        ``act`` gives the candidate's actions (R, E, A) for observations (R, E, O). The environment steps are added
+        ``act`` gives the actions (R, E, A) of a network for observations (R, E, O). The environment steps are added
         to ``counts`` (R,).
         """
-        sums, racing = np.zeros(len(self._seeds)), np.ones(len(self._seeds), bool)
+        runs = len(self._seeds)
+        sums, racing = np.zeros(runs), np.ones(runs, bool)
         first = means = sums
         for number in range(self._episodes):
-            # What cannot be measured is worse than anything that can.
-            sums = sums + np.nan_to_num(self._play(act, number, racing, counts), nan=np.inf)
+            sums = sums + self._play(act, candidate, np.full(runs, number), racing, counts)
             means = sums / (number + 1)
-            first = means if number == 0 else first
             racing &= means < self.best
+            if number == 0:
+                first = means
+                if self.begun:
+                    self._defend(act, racing, counts)
+                    racing &= means < self.best
             if not racing.any():
                 break
         if not self.begun:  # whatever they are worth
             racing[:] = True
         self.best = np.where(racing, means, self.best)
+        self.played[racing] = self._episodes
         self.chosen_at[racing] = step
         where = torch.from_numpy(racing).to(self._device)
         with torch.no_grad():
@@ -149,15 +158,33 @@ class Selection:
         best = torch.from_numpy(self.best)
         return {f"candidate_{self._measure.name}": torch.from_numpy(first), f"best_{self._measure.name}": best}
 
-    def _play(self, act: Callable[[Tensor], Tensor], number: int, racing: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """The measure of episode ``number`` of the runs still racing, 0 for the others (R,)."""
+    def _defend(self, act: Act, where: np.ndarray, counts: np.ndarray) -> None:
+        """One more episode of the policies in place, except where there is nothing left to lose."""
+        where = where & np.isfinite(self.best)
+        if where.any():
+            measured = self._play(act, self.net, self.played, where, counts)
+            self.best = np.where(where, (self.best * self.played + measured) / (self.played + 1), self.best)
+            self.played += where
+
+    def _play(
+        self, act: Act, net: StackedMLP, numbers: np.ndarray, racing: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """The measure of episode ``numbers`` (R,) of the runs still racing, 0 for the others (R,).
+
+        What cannot be measured is worse than anything that can: infinite.
+        """
+
+        def used(seen: Tensor) -> Tensor:
+            return act(seen, net)
+
         runs = len(self._seeds)
-        tasks = TaskBatch(self._task, [_FIRST_SEED + 1_000 * seed + number for seed in self._seeds])
+        starts = zip(self._seeds, numbers.tolist(), strict=True)
+        tasks = TaskBatch(self._task, [_FIRST_SEED + 1_000 * seed + number for seed, number in starts])
         seen: list[list[np.ndarray]] = [[] for _ in range(runs)]
         rewards: list[list[float]] = [[] for _ in range(runs)]
         terminated = np.zeros(runs, bool)
         try:
-            for observations, running, result in play(act, tasks, runs, "selection", racing, self._device):
+            for observations, running, result in play(used, tasks, runs, "selection", racing, self._device):
                 for run in np.flatnonzero(running):
                     seen[run].append(observations[run])
                     rewards[run].append(float(result.rewards[run]))
@@ -169,14 +196,15 @@ class Selection:
         measured = np.zeros(runs)
         for run in np.flatnonzero(racing):
             measured[run] = self._measure(Episode(np.stack(seen[run]), np.array(rewards[run]), float(lost[run])))
-        return measured
+        return np.where(np.isnan(measured), np.inf, measured)
 
     def state(self) -> dict[str, Tensor]:
-        """The chosen parameters, what they are worth and where they are from."""
+        """The chosen parameters, what they are worth by how many episodes, and where they are from."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        return tensors | {"best": torch.from_numpy(self.best), "chosen_at": torch.from_numpy(self.chosen_at)}
+        return tensors | {name: torch.from_numpy(getattr(self, name)) for name in _COUNTED}
 
     def set_state(self, tensors: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
         self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
-        self.best, self.chosen_at = tensors["best"].numpy().copy(), tensors["chosen_at"].numpy().copy()
+        for name in _COUNTED:
+            setattr(self, name, tensors[name].numpy().copy())

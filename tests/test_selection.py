@@ -103,29 +103,35 @@ def test_like_the_expert_is_near_and_falling_or_standing_is_far(demonstrations: 
 
 
 class Scripted:
-    """Measures of a race written down: one after the other, whatever the episode."""
+    """Measures of a race written down: one after the other, whatever the episode, and what each began with."""
 
     name = "scripted"
 
     def __init__(self, *values: float) -> None:
-        self.values = list(values)
+        self.values, self.starts = list(values), list[float]()
 
     def __call__(self, episode: Episode) -> float:
+        self.starts.append(float(episode.observations[0, 0]))
         return self.values.pop(0)
 
 
-def still(observations: Tensor) -> Tensor:
+def still(observations: Tensor, net: StackedMLP) -> Tensor:
     return torch.zeros(*observations.shape[:-1], 3)
 
 
-def test_candidates_drop_out_of_the_race_when_they_are_no_better() -> None:
-    nets = [StackedMLP((2,), (11, 4, 3)) for _ in range(3)]
+def networks(runs: int, count: int) -> list[StackedMLP]:
+    nets = [StackedMLP((runs,), (11, 4, 3)) for _ in range(count)]
     for index, net in enumerate(nets):
-        net.initialise(Generators([index, index + 10]))
+        net.initialise(Generators([index + 10 * run for run in range(runs)]))
+    return nets
+
+
+def test_candidates_drop_out_of_the_race_when_they_are_no_better() -> None:
+    nets = networks(2, 3)
     measure = Scripted(
         5, 1, 5, 3,        # the first is chosen, whatever it is worth: means 5 and 2
-        4, 2, 4,           # run 0 is better in both episodes; run 1 is no better in the first: out
-        3, 1, 9, 2.9,      # run 0 is better at first, but 6 on average; run 1's mean is 1.95
+        4, 2, 8, 4,        # run 0: ahead, the first one defends with 8, and is beaten by 4 again; run 1: no better, out
+        5, 1, 2.2, 1.4,    # run 1: ahead, 2.2 in defence makes 2.07, beaten by a mean of 1.2; run 0: no better, out
     )  # fmt: skip
     selection, counts = Selection(measure, 2, HOPPER, [0, 1], nets[0]), np.zeros(2, np.int64)
     assert not selection.begun
@@ -136,10 +142,10 @@ def test_candidates_drop_out_of_the_race_when_they_are_no_better() -> None:
     assert (once > 20).all()
     selection.consider(200, still, nets[1], counts)
     assert selection.best.tolist() == [4, 2]
-    assert counts[0] - once[0] == once[0]  # two episodes from the same starts
+    assert counts[0] - once[0] > once[0]  # two episodes from the same starts, and a defence
     assert counts[1] - once[1] < 0.7 * once[1]  # one
     selection.consider(300, still, nets[2], counts)
-    assert selection.best.tolist() == [4, pytest.approx(1.95)]
+    assert selection.best.tolist() == [4, pytest.approx(1.2)]
     assert selection.chosen_at.tolist() == [200, 300]
     for mine, (one, two) in zip(
         selection.net.master(), zip(nets[1].master(), nets[2].master(), strict=True), strict=True
@@ -150,6 +156,28 @@ def test_candidates_drop_out_of_the_race_when_they_are_no_better() -> None:
     other.set_state(selection.state())
     assert same_state(State(other.state(), {}), State(selection.state(), {}))
     assert measure.values == []
+
+
+def test_the_policy_in_place_defends_it_in_episodes_that_are_new_to_it() -> None:
+    """A first one that was lucky loses its place to one that none of its lucky episodes was worse than."""
+    nets = networks(1, 4)
+    measure = Scripted(
+        1, 1,        # lucky
+        0.9, 7, 2,   # ahead at first; 7 in defence makes (1 + 1 + 7) / 3 = 3, and 1.45 is better
+        1.4, 0.4,    # ahead at first; 0.4 in defence makes (1.45 · 2 + 0.4) / 3 = 1.1: out without another episode
+        1.0, 1.5, 3, # ahead; 1.5 makes 1.2; a mean of 2 is not
+    )  # fmt: skip
+    selection, counts = Selection(measure, 2, HOPPER, [0], nets[0]), np.zeros(1, np.int64)
+    found: list[tuple[float, int, int]] = []
+    for step, net in enumerate(nets, 1):
+        selection.consider(step, still, net, counts)
+        found.append((round(float(selection.best[0]), 6), int(selection.chosen_at[0]), int(selection.played[0])))
+    assert found == [(1, 1, 2), (1.45, 2, 2), (1.1, 2, 3), (1.2, 2, 4)]
+    assert measure.values == []
+    zero, one, two, three = (measure.starts[index] for index in (0, 1, 3, 8))
+    assert len({zero, one, two, three}) == 4
+    # Candidates start from the first two; whoever is in place from what comes after those it has played.
+    assert measure.starts == [zero, one, zero, two, one, zero, two, zero, three, one]
 
 
 def test_a_return_counts_the_rewards() -> None:
