@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .randomness import Generators
 
 Initialisation = Literal["linear", "orthogonal"]
-Activation = Literal["relu", "tanh", "elu", "leaky_relu", "silu"]
+Activation = Literal["relu", "tanh", "elu", "leaky_relu", "silu", "none"]
 
 _ACTIVATIONS = {
     "relu": torch.relu_,  # in place: a layer's result is needed by nothing else
@@ -25,6 +25,7 @@ _ACTIVATIONS = {
     "elu": nn.functional.elu,
     "leaky_relu": nn.functional.leaky_relu,
     "silu": nn.functional.silu,
+    "none": nn.Identity(),  # a linear function, for ablations
 }
 
 
@@ -272,9 +273,11 @@ class TwinCritic(nn.Module):
 class Discriminator(nn.Module):
     """A score for each run, or one from each of M members: high on expert data, low on the learner's."""
 
-    def __init__(self, runs: int, input_size: int, hidden: Sequence[int], members: int = 1) -> None:
+    def __init__(
+        self, runs: int, input_size: int, hidden: Sequence[int], members: int = 1, activation: Activation = "relu"
+    ) -> None:
         super().__init__()
-        self.net = StackedMLP((runs, members), (input_size, *hidden, 1))
+        self.net = StackedMLP((runs, members), (input_size, *hidden, 1), activation=activation)
 
     def forward(self, inputs: Tensor, *, exact: bool = False) -> Tensor:
         """(R, B, X) -> (R, M, B)."""

@@ -30,7 +30,16 @@ from ..imitation.offline_agent import OfflineConfig
 from ..imitation.on_policy import OnPolicyConfig
 from ..imitation.parts import Part
 from ..imitation.resets import ExpertResets, InitialResets, MixtureResets, OfflineResets, RollInResets
-from ..imitation.rewards import AirlReward, ConstantReward, GanReward, ImplicitReward, TaskReward, WassersteinReward
+from ..imitation.rewards import (
+    AirlReward,
+    ConstantReward,
+    DiffusionReward,
+    GanReward,
+    ImplicitReward,
+    ScoreReward,
+    TaskReward,
+    WassersteinReward,
+)
 from ..imitation.rounds import RoundsConfig
 from ..robots import InputError, find_task, nearest
 
@@ -76,6 +85,8 @@ AXES: Mapping[str, dict[str, Choice]] = {
         "gan": Choice("a classifier's logit: softplus, logit or log-sigmoid", GanReward),
         "airl": Choice("a classifier's shaped reward, the policy's log-probability taken off its logit", AirlReward),
         "wasserstein": Choice("moment matching: difference of means", WassersteinReward),
+        "score": Choice("score matching: the learner's error in naming noise less the expert's", ScoreReward),
+        "diffusion": Choice("a classifier that is a diffusion model", DiffusionReward),
         "constant": Choice("1 on the expert's rows, 0 on the learner's", ConstantReward),
         "implicit": Choice("none but what the agent's critic implies (agent=iq_learn)", ImplicitReward),
         "task": Choice("the task's true reward, to train experts", TaskReward),

@@ -35,6 +35,7 @@ HYBRID = (
     "reward.batch_size=16",
     "reward.update_every=5",
 )
+SCORE = (*HYBRID, "reward.expert_updates=50", "reward.levels=4")
 SQIL = (*INTERACTIVE, "loop.updates_per_step=1")
 ROUNDS = (
     "steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.update_every=20", "loop.round_steps=100",
@@ -59,6 +60,8 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "bc_reg": HYBRID,
     "dac": HYBRID,
     "airl": HYBRID,
+    "smiling": SCORE,
+    "diffail": (*HYBRID, "reward.times=4"),
     "sqil": SQIL,
     "iq_learn": SQIL,
     "iq_learn_offline": OFFLINE,

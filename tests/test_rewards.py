@@ -15,6 +15,8 @@ from understudy.imitation.replay import Batch
 from understudy.imitation.rewards import (
     AirlConfig,
     AirlReward,
+    DiffusionConfig,
+    DiffusionReward,
     DiscriminatorConfig,
     DiscriminatorReward,
     GanConfig,
@@ -26,7 +28,7 @@ from understudy.imitation.rewards import (
 )
 
 O, A = 3, 2  # noqa: E741
-FORMS = ("softplus", "logit", "log-sigmoid", "wasserstein", "airl")
+FORMS = ("softplus", "logit", "log-sigmoid", "wasserstein", "airl", "diffusion")
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -39,6 +41,8 @@ def make(
     reward: DiscriminatorReward
     if form == "airl":
         reward = AirlReward(AirlConfig(**options), *sizes)  # pyright: ignore
+    elif form == "diffusion":
+        reward = DiffusionReward(DiffusionConfig(**options), *sizes)  # pyright: ignore
     elif form == "wasserstein":
         reward = WassersteinReward(DiscriminatorConfig(**options), *sizes)  # pyright: ignore
     else:
@@ -95,7 +99,7 @@ def test_the_expert_is_rewarded_more_than_the_learner(form: str, settings: dict[
     assert (expert.mean(-1) > learner.mean(-1) + 0.3).all()
     assert (metrics["score_expert"] > metrics["score_learner"]).all()
     assert all(value.shape == (2,) and torch.isfinite(value).all() for value in metrics.values())
-    if form not in ("wasserstein", "airl"):
+    if form not in ("wasserstein", "airl", "diffusion"):
         assert (metrics["accuracy_expert"] > 0.7).all()
         assert (metrics["accuracy_learner"] > 0.7).all()
 

@@ -38,13 +38,14 @@ def built(*options: str, **given: Demonstrations) -> Any:
 
 
 @pytest.mark.parametrize("inputs", ["state", "state-next-state"])
-@pytest.mark.parametrize("reward", ["wasserstein", "gan"])
+@pytest.mark.parametrize("reward", ["wasserstein", "gan", "score", "diffusion"])
 def test_rewards_on_states_learn_from_them(states_alone: Path, inputs: str, reward: str) -> None:
-    training = built(*MM, f"reward={reward}", f"reward.inputs={inputs}", f"data={states_alone}")
+    less = ["reward.expert_updates=20"] if reward == "score" else []
+    training = built(*MM, f"reward={reward}", f"reward.inputs={inputs}", f"data={states_alone}", *less)
     found: dict[str, torch.Tensor] = {}
     while training.steps < 200:
         found.update(training.advance())
-    assert torch.isfinite(found["discriminator_loss"]).all()
+    assert torch.isfinite(found["learner_error" if reward == "score" else "discriminator_loss"]).all()
 
 
 def test_the_same_is_learned_as_with_actions(states_alone: Path, data_file: Path) -> None:

@@ -2,14 +2,18 @@
 
 from .airl import AirlConfig, AirlReward
 from .base import ConstantReward, FixedReward, ImplicitReward, LogProb, Reward, TaskReward, gradient_penalty, slopes
+from .diffusion import DiffusionConfig, DiffusionReward
 from .discriminator import DiscriminatorConfig, DiscriminatorReward
 from .gan import GanConfig, GanReward
+from .score import ScoreConfig, ScoreReward
 from .wasserstein import WassersteinReward
 
 __all__ = [
     "AirlConfig",
     "AirlReward",
     "ConstantReward",
+    "DiffusionConfig",
+    "DiffusionReward",
     "DiscriminatorConfig",
     "DiscriminatorReward",
     "FixedReward",
@@ -18,6 +22,8 @@ __all__ = [
     "ImplicitReward",
     "LogProb",
     "Reward",
+    "ScoreConfig",
+    "ScoreReward",
     "TaskReward",
     "WassersteinReward",
     "gradient_penalty",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...robots import InputError
-from ..networks import Discriminator, Normaliser
+from ..networks import Discriminator, Normaliser, StackedMLP
 from ..replay import Batch
 from .base import LogProb
 from .discriminator import DiscriminatorConfig, DiscriminatorReward
@@ -53,13 +53,13 @@ class AirlReward(DiscriminatorReward):
         if config.inputs not in ("state", "state-action"):
             raise InputError(f"reward.inputs={config.inputs}: AIRL's reward sees state or state-action")
         super().__init__(config, runs, observation_size, action_size, normaliser, precision)
-        self.potential = Discriminator(runs, observation_size, config.hidden, config.members)
+        self.potential = Discriminator(runs, observation_size, config.hidden, config.members, config.activation)
         self._observation_size = observation_size
         self._width = observation_size + (action_size if config.inputs == "state-action" else 0)
 
-    def networks(self) -> list[Discriminator]:
+    def stacks(self) -> list[StackedMLP]:
         """g and h."""
-        return [self.net, self.potential]
+        return [self.net.net, self.potential.net]
 
     def inputs(self, batch: Batch) -> Tensor:
         """Standardised state, action and next state (R, B, X)."""

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...robots import view_mask
-from ..networks import Discriminator, Initialisation, Normaliser
+from ..networks import Activation, Discriminator, Initialisation, Normaliser, StackedMLP
 from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch
 from .base import LogProb, gradient_penalty, slopes
+from .inputs import Inputs, input_size, network_inputs, sees_actions
 
-Inputs = Literal["state-action", "state", "state-next-state", "all"]
 Combine = Literal["mean", "min", "max"]
 
 
@@ -31,6 +31,7 @@ class DiscriminatorConfig:
 
     ``inputs`` is what the discriminator sees of a transition (``all``: state, action and next state).
     ``view`` names the parts of states that it may see (:func:`understudy.robots.view_mask`; all when empty).
+    ``activation=none`` makes its score linear in them.
     ``members`` networks of their own initialisation are trained on the same rows, and their scores combined by
     ``combine``. ``update_every`` agent updates the discriminator takes one step on ``batch_size`` rows of each
     side; the learner's are drawn from its newest ``recent_rows`` steps (from all of them when left out).
@@ -43,6 +44,7 @@ class DiscriminatorConfig:
     inputs: Inputs = "state-action"
     view: tuple[str, ...] = ()
     hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "relu"
     members: int = 1
     combine: Combine = "mean"
     learning_rate: float = 3e-4
@@ -96,14 +98,8 @@ class DiscriminatorReward(nn.Module):
         self.update_every, self.batch_size = config.update_every, config.batch_size
         self.recent_rows = config.recent_rows
         self.normaliser = normaliser
-        sizes = {
-            "state-action": observation_size + action_size,
-            "state": observation_size,
-            "state-next-state": 2 * observation_size,
-            "all": 2 * observation_size + action_size,
-        }
-        self.net = Discriminator(runs, sizes[config.inputs], config.hidden, config.members)
         self.precision = precision
+        self.build(runs, input_size(config.inputs, observation_size, action_size))
         self.register_buffer("absorbing", torch.zeros(runs))
 
     @classmethod
@@ -118,7 +114,7 @@ class DiscriminatorReward(nn.Module):
     @property
     def sees_actions(self) -> bool:
         """Unless it sees states alone."""
-        return self.needs_log_prob or self.config.inputs in ("state-action", "all")
+        return self.needs_log_prob or sees_actions(self.config.inputs)
 
     @property
     def early_ends(self) -> str:
@@ -126,6 +122,11 @@ class DiscriminatorReward(nn.Module):
         if self.config.absorbing:
             return "absorbing states (the reward is relative to the absorbing state's)"
         return "ignored, an ended episode is worth 0 whatever the reward's sign"
+
+    def build(self, runs: int, size: int) -> None:
+        """Make the networks, for ``size`` inputs X."""
+        config = self.config
+        self.net = Discriminator(runs, size, config.hidden, config.members, config.activation)
 
     def form(self, scores: Tensor) -> Tensor:
         """The reward of a score."""
@@ -139,13 +140,13 @@ class DiscriminatorReward(nn.Module):
         """The absorbing state's score (R,), from a batch's scores (R, 2B) and both shares of time there (R,)."""
         raise TypeError(f"{type(self).__name__} has no score for the absorbing state")
 
-    def networks(self) -> list[Discriminator]:
+    def stacks(self) -> list[StackedMLP]:
         """The networks to train."""
-        return [self.net]
+        return [self.net.net]
 
     def initialise(self, generators: Generators) -> None:
         """Draw the parameters and make the optimiser."""
-        stacks = [network.net for network in self.networks()]
+        stacks = self.stacks()
         for stack in stacks:
             stack.initialise(generators, self.config.initialisation)
             # The penalty needs second derivatives, which stay in float32; relabelling uses the fast copy.
@@ -162,18 +163,15 @@ class DiscriminatorReward(nn.Module):
 
     def inputs(self, batch: Batch) -> Tensor:
         """The networks' input (R, B, X): what ``config.inputs`` names, observations standardised."""
-        states, which = self.normaliser(batch.observations), self.config.inputs
-        if which == "state":
-            return states
-        if which == "state-action":
-            return torch.cat((states, batch.actions), -1)
-        next_states = self.normaliser(batch.next_observations)
-        parts = (states, next_states) if which == "state-next-state" else (states, batch.actions, next_states)
-        return torch.cat(parts, -1)
+        return network_inputs(self.config.inputs, batch, self.normaliser)
 
     def scores(self, inputs: Tensor, batch: Batch, *, exact: bool = False) -> Tensor:
         """Each member's scores (R, M, B) of inputs (R, B, X) made from a batch."""
         return self.net(inputs, exact=exact)
+
+    def judged(self, inputs: Tensor, batch: Batch) -> Tensor:
+        """Each member's scores (R, M, B) for rewards: those of training, unless a subclass takes more care here."""
+        return self.scores(inputs, batch)
 
     def combined(self, scores: Tensor) -> Tensor:
         """One score (R, B) from the members' (R, M, B)."""
@@ -185,7 +183,7 @@ class DiscriminatorReward(nn.Module):
     @torch.no_grad()
     def relabel(self, batch: Batch) -> Tensor:
         """Rewards (R, B) under the current discriminator."""
-        rewards = self.form(self.combined(self.scores(self.inputs(batch), batch)))
+        rewards = self.form(self.combined(self.judged(self.inputs(batch), batch)))
         if self.config.absorbing:
             rewards = rewards - self.form(self.absorbing)[:, None]
         return rewards * self.config.scale
@@ -202,6 +200,7 @@ class DiscriminatorReward(nn.Module):
 
         ``ended`` are the shares of time that expert and learner spend after an early end, each (R,).
         """
+        self.prepare(generators)
         both = expert.joined(learner)
         inputs = self.inputs(both)
         if self.config.input_noise:
@@ -227,6 +226,9 @@ class DiscriminatorReward(nn.Module):
             "reward_high": high,
             **self.health(self.combined(logits.detach()), size),
         }
+
+    def prepare(self, generators: Generators) -> None:
+        """Draw what the scores need until the next step, for subclasses whose scores are random."""
 
     def offsets(self, batch: Batch, log_prob: LogProb | None) -> Tensor:
         """What is taken off the scores to make the discriminator's logits; broadcastable to (R, M, B)."""
@@ -268,5 +270,5 @@ class DiscriminatorReward(nn.Module):
         self.optimiser.set_state(
             {k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")}
         )
-        for network in self.networks():
-            network.net.refresh()
+        for stack in self.stacks():
+            stack.refresh()

@@ -1,0 +1,255 @@
+"""SMILING: a reward by score matching. Two noise predictors, fitted by regression, and no classifier anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from ...robots import InputError, view_mask
+from ..diffusion import NoisePredictor, signal_levels, stratified_times
+from ..networks import Activation, Normaliser
+from ..optimisers import Adam
+from ..parts import Setting
+from ..randomness import Generators
+from ..replay import Batch, RowLayout
+from .base import LogProb
+from .inputs import Inputs, input_size, network_inputs, sees_actions
+
+_log = logging.getLogger(__name__)
+_BANK = 256  # rows' worth of noise, drawn anew with every update and shared by the batches until the next
+_TAIL = 0.05  # of the scores on either side are left out of their range: errors far from all data have no bound
+_SPREAD_RATE = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreConfig:
+    """Sizes and schedule of the two noise predictors.
+
+    ``inputs`` is what is diffused of a transition, ``view`` the parts of states that count (all when empty).
+    ``times`` are those of the noise schedule, of which the first ``last_time`` are used (the rest are all but pure
+    noise), and ``levels`` how many of them a row meets in its reward, one in each of as many strata.
+    The expert's predictor takes ``expert_updates`` steps at the start, at a rate that falls to 0. The learner's goes on
+    from where it stood, one step per ``update_every`` agent updates on ``batch_size`` of the newest ``recent_rows``.
+
+    ``standardise`` says how the reward gets its size: ``spread`` divides it by a slow average of its deviation, and
+    keeps its zero; ``batch`` takes the batch's mean off, too, as the released code does, which makes an early end free;
+    ``none`` leaves it. ``absorbing`` treats an early end as a state that lasts for ever, worth an extreme of the scores
+    seen (see :class:`ScoreReward`). ``scale`` multiplies the reward.
+    """
+
+    inputs: Inputs = "state"
+    view: tuple[str, ...] = ()
+    hidden: tuple[int, ...] = (256,)
+    activation: Activation = "leaky_relu"
+    times: int = 1_000
+    last_time: int = 600
+    levels: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    expert_updates: int = 5_000
+    batch_size: int = 512
+    update_every: int = 10
+    recent_rows: int | None = None
+    standardise: Literal["spread", "batch", "none"] = "spread"
+    absorbing: bool = True
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= self.last_time <= self.times:
+            raise InputError(
+                f"reward.levels={self.levels} noise levels among the first reward.last_time={self.last_time} of "
+                f"reward.times={self.times}: give them in this order of size"
+            )
+
+
+class ScoreReward(nn.Module):
+    """r(s) = E_{t,ε}[‖ε_L(s_t, t) − ε‖² − ‖ε_E(s_t, t) − ε‖²], the learner's error less the expert's (Wu et al. 2024,
+    "Diffusing States and Matching Scores", arXiv 2410.13855): both are the same distance where the distributions are.
+
+    The expectation is over ``levels`` stratified times a row, with the same noise for both predictors. The noise is
+    drawn anew with each update of the reward, and not with each batch: what a batch is worth is a function of it.
+
+    A score does not say how often a state far from all others is visited, so an absorbing state (where an early end
+    leads, for ever) has no score of its own here. As with moment matching, it is worth the lowest of the scores seen
+    where only the learner ends early, the highest where only the expert does, and between them in proportion to
+    their shares of time there; the lowest and highest leave out 5 %. Rewards are relative to it, so that an ended
+    episode is worth 0 and a reward that is the same everywhere leaves the learner indifferent to ending.
+    """
+
+    Config: ClassVar[type[Any] | None] = ScoreConfig
+    learned = True
+    needs_log_prob = False
+    noise: Tensor
+    when: Tensor
+    spread: Tensor
+    absorbing: Tensor
+    updates: Tensor
+
+    def __init__(
+        self,
+        config: ScoreConfig,
+        runs: int,
+        observation_size: int,
+        action_size: int,
+        normaliser: Normaliser,
+        expert_rows: Batch,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.config, self.normaliser, self.precision = config, normaliser, precision
+        self.update_every, self.batch_size = config.update_every, config.batch_size
+        self.recent_rows = config.recent_rows
+        size = input_size(config.inputs, observation_size, action_size)
+        signal = signal_levels(config.times)
+        self.expert = NoisePredictor((runs,), size, config.hidden, signal, config.activation)
+        self.learner = NoisePredictor((runs,), size, config.hidden, signal, config.activation)
+        self.register_buffer("noise", torch.zeros(runs, config.levels, _BANK, size))
+        self.register_buffer("when", torch.zeros(runs, config.levels, _BANK, dtype=torch.int64))
+        self.register_buffer("spread", torch.ones(runs))
+        self.register_buffer("absorbing", torch.zeros(runs))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("_expert_rows", self.inputs(expert_rows), persistent=False)
+
+    @classmethod
+    def create(cls, config: ScoreConfig, setting: Setting) -> Self:
+        """For a setting. Errors: :class:`InputError` without demonstrations."""
+        if setting.demonstrations is None:
+            raise InputError("reward=score fits a predictor to demonstrations: give data=<bundled name or file>")
+        if not setting.task.terminates:
+            config = dataclasses.replace(config, absorbing=False)
+        runs, observation_size, action_size, _, precision = setting.sizes
+        layout = RowLayout(observation_size, action_size)
+        # Where the noise drowns what depends on the expert's own spread; other recordings do not count.
+        own = Normaliser.of(setting.demonstrations.observations)
+        view = view_mask(setting.task, config.view, "reward.view")
+        rows = layout.batch(layout.demonstrations(setting.demonstrations))
+        return cls(config, runs, observation_size, action_size, own.hiding(view), rows, precision)
+
+    @property
+    def sees_actions(self) -> bool:
+        """Unless it sees states alone."""
+        return sees_actions(self.config.inputs)
+
+    @property
+    def early_ends(self) -> str:
+        """What an early end is worth, in words."""
+        if self.config.absorbing:
+            return "absorbing states (the reward is relative to the absorbing state's)"
+        return "ignored, an ended episode is worth 0 whatever the reward's sign"
+
+    def inputs(self, batch: Batch) -> Tensor:
+        """What is diffused (..., B, X), observations standardised."""
+        return network_inputs(self.config.inputs, batch, self.normaliser)
+
+    def initialise(self, generators: Generators) -> None:
+        """Draw the parameters and make the optimisers."""
+        for predictor in (self.expert, self.learner):
+            predictor.initialise(generators)
+            for stack in predictor.stacks():
+                stack.set_precision(self.precision)
+        self.optimiser = self._adam(self.learner)
+
+    def _adam(self, predictor: NoisePredictor) -> Adam:
+        return Adam(predictor.stacks(), self.config.learning_rate, weight_decay=self.config.weight_decay)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """The learner's error less the expert's (R, B) of a batch."""
+        rows, levels = self.inputs(batch), self.config.levels
+        count = rows.shape[-2]
+        which = torch.arange(count, device=rows.device) % _BANK
+        noise, when = self.noise[:, :, which].flatten(1, 2), self.when[:, :, which].flatten(1, 2)
+        every = rows.repeat(1, levels, 1)  # level after level, each with all rows
+        difference = self.learner.squares(every, noise, when) - self.expert.squares(every, noise, when)
+        return difference.mean(-1).unflatten(1, (levels, count)).mean(1)
+
+    @torch.no_grad()
+    def relabel(self, batch: Batch) -> Tensor:
+        """Rewards (R, B) under the present predictors."""
+        scores = self.scores(batch)
+        if self.config.standardise == "batch":
+            mean, deviation = scores.mean(-1, keepdim=True), scores.std(-1, keepdim=True)
+            return self.config.scale * (scores - mean) / (deviation + 1e-6)
+        relative = scores - self.absorbing[:, None] if self.config.absorbing else scores
+        return self.config.scale * relative / self.spread[:, None]
+
+    def update(
+        self,
+        expert: Batch,
+        learner: Batch,
+        ended: tuple[Tensor, Tensor],
+        generators: Generators,
+        log_prob: LogProb | None = None,
+    ) -> Mapping[str, Tensor]:
+        """One step of the learner's predictor on its rows (R, B); before the first, all of the expert's.
+
+        Returns health metrics (R,): both errors, and the scores on both sides. ``ended`` are the shares of time that
+        expert and learner spend after an early end, each (R,).
+        """
+        if not self.updates:
+            self._fit_expert(generators)
+        loss = self._regress(self.learner, self.optimiser, self.inputs(learner), generators)
+        self._draw(generators)
+        self.updates += 1
+        with torch.no_grad():
+            of_expert, of_learner = self.scores(expert), self.scores(learner)
+            both = torch.cat((of_expert, of_learner), -1)
+            self._set_scale(both, ended)
+        return {
+            "learner_error": loss,
+            "score_expert": of_expert.mean(-1),
+            "score_learner": of_learner.mean(-1),
+            "score_spread": self.spread.clone(),
+            "score_absorbing": self.absorbing.clone(),
+        }
+
+    def _fit_expert(self, generators: Generators) -> None:
+        optimiser, updates = self._adam(self.expert), self.config.expert_updates
+        loss, rows = torch.zeros(()), self.get_buffer("_expert_rows")
+        for index in range(updates):
+            optimiser.set_learning_rate(self.config.learning_rate * (1 - index / updates))
+            picked = rows[generators.integers(len(rows), (self.batch_size,))]
+            loss = self._regress(self.expert, optimiser, picked, generators)
+        _log.info("noise predictor of the expert after %d updates: error %.3f", updates, float(loss.mean()))
+
+    def _regress(self, predictor: NoisePredictor, optimiser: Adam, rows: Tensor, generators: Generators) -> Tensor:
+        """One step on rows (R, B, X), at a noise and a time of each row's own; returns the loss (R,)."""
+        noise = generators.normal(tuple(rows.shape[1:]))
+        times = generators.integers(self.config.last_time, (rows.shape[1],))
+        loss = predictor.squares(rows, noise, times).mean((-1, -2))
+        optimiser.step(loss.sum())
+        return loss.detach()
+
+    def _draw(self, generators: Generators) -> None:
+        """New noise and times for the batches until the next update."""
+        self.noise.copy_(generators.normal(tuple(self.noise.shape[1:])))
+        uniform = generators.uniform(tuple(self.when.shape[1:]))
+        self.when.copy_(stratified_times(uniform, self.config.last_time))
+
+    def _set_scale(self, scores: Tensor, ended: tuple[Tensor, Tensor]) -> None:
+        """Follow the scores' (R, B) deviation and range."""
+        rate = max(_SPREAD_RATE, 1 / float(self.updates))
+        if self.config.standardise == "spread":
+            self.spread.lerp_(scores.std(-1).clamp(min=1e-6), rate)
+        low, high = (scores.quantile(share, -1) for share in (_TAIL, 1 - _TAIL))
+        expert, learner = ended
+        balance = (expert - learner) / (expert + learner)
+        self.absorbing.copy_((low + high) / 2 + balance * (high - low) / 2)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Parameters, noise, scale and optimiser moments."""
+        state = {f"network.{name}": value for name, value in self.state_dict().items()}
+        return state | {f"optimiser.{name}": value for name, value in self.optimiser.state().items()}
+
+    def set_training_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`training_state`."""
+        self.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+        self.optimiser.set_state(
+            {k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")}
+        )
+        for stack in (*self.expert.stacks(), *self.learner.stacks()):
+            stack.refresh()
