@@ -77,7 +77,7 @@ def read_d4rl(path: str | Path, task: Task | None = None) -> Demonstrations:
         acted = "actions" in file
         columns = _read_columns(file, world, "" if recorded is None else f"; it was recorded on {recorded}")
         horizon = world.task.horizon if recorded is None else recorded.limit or world.task.horizon
-        starts = read_episode_starts(file, columns, horizon)
+        starts = read_episode_starts(file, columns, horizon, world.task)
         columns["times"] = read_times(file, starts, len(columns["rewards"]))
         followed = _read_successors(file, columns, starts, world)
         if _STATES in attributes:

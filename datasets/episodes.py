@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..robots import InputError
+from ..robots import InputError, Task, TaskBatch
 from .hdf5 import Hdf5File
 
 _log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
+_STARTS = 50  # of the task's own, to see where its episodes start
+_NO_RANGE = 1e-3  # what counts as the same in a dimension in which they do not differ
 
 
 def last_rows(starts: np.ndarray, count: int) -> np.ndarray:
@@ -25,8 +27,11 @@ def rows_within_episodes(starts: np.ndarray, count: int) -> np.ndarray:
     return np.arange(count) - np.repeat(starts, np.diff(np.append(starts, count)))
 
 
-def read_episode_starts(file: Hdf5File, columns: Arrays, horizon: int) -> np.ndarray:
-    """The rows where episodes start (E,); adds ``truncated`` to the columns if the file has no timeouts."""
+def read_episode_starts(file: Hdf5File, columns: Arrays, horizon: int, task: Task) -> np.ndarray:
+    """The rows where episodes start (E,); adds ``truncated`` to the columns if the file has no timeouts.
+
+    Errors: :class:`InputError` when the file's marks contradict each other, or what is in it.
+    """
     count = len(columns["rewards"])
     marked = "truncated" in columns
     if "metadata/episode_starts" in file:
@@ -36,7 +41,7 @@ def read_episode_starts(file: Hdf5File, columns: Arrays, horizon: int) -> np.nda
     elif (starts := _starts_by_length(file, count)) is None:
         ends = columns["terminated"] | columns["truncated"] if marked else columns["terminated"]
         starts = np.append(0, np.flatnonzero(ends[:-1]) + 1)
-        _check_ends(file, columns, starts, horizon, marked)
+        _check_ends(file, columns, starts, horizon, task)
     last = np.zeros(count, bool)
     last[last_rows(starts, count)] = True
     if not marked:
@@ -59,9 +64,9 @@ def _starts_by_length(file: Hdf5File, count: int) -> np.ndarray | None:
     return np.cumsum(lengths) - lengths
 
 
-def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: int, marked: bool) -> None:
+def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: int, task: Task) -> None:
     """Refuse or report episodes whose ends, by all that can be seen, were not marked."""
-    observations = columns["observations"]
+    observations, marked = columns["observations"], "truncated" in columns
     lengths = np.diff(np.append(starts, len(observations)))
     long = np.flatnonzero(lengths > horizon)
     if len(long):
@@ -71,6 +76,8 @@ def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: in
         problem = f"the next observation of row {row} is not the observation of the row after it"
     elif not marked and "next_observations" not in file and _hangs(columns, lengths, horizon):
         problem = f"row {starts[-1]} begins an episode of {lengths[-1]} rows that neither ends nor lasts {horizon}"
+    elif not marked and "next_observations" not in file and (row := _fresh_start(task, observations, starts)):
+        problem = f"row {row} looks like the start of an episode, and the row before it is not marked as an end"
     else:
         return
     # With recorded next observations no transition is wrong, and some of D4RL's own files miss a few marks.
@@ -87,6 +94,23 @@ def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: in
 def _hangs(columns: Arrays, lengths: np.ndarray, horizon: int) -> bool:
     """Whether the last episode stops before its time: then earlier ones may have been cut as well, unseen."""
     return bool(lengths[-1] < horizon and not columns["terminated"][-1])
+
+
+def _fresh_start(task: Task, observations: np.ndarray, starts: np.ndarray) -> int | None:
+    """The first row within an episode that jumps to where the task's own episodes start, if any.
+
+    A jump: in some dimension by more than the whole range of the starts, from outside it.
+    """
+    tasks = TaskBatch(task, list(range(_STARTS)))
+    fresh = tasks.reset()
+    tasks.close()
+    low, high = fresh.min(0), fresh.max(0)
+    wide = (high - low) + _NO_RANGE
+    inside = ((observations >= low - wide) & (observations <= high + wide)).all(axis=1)
+    far = (np.abs(np.diff(observations, axis=0)) > 3 * wide).any(axis=1)
+    jumps = inside[1:] & ~inside[:-1] & far
+    jumps[starts[1:] - 1] = False
+    return int(jumps.argmax()) + 1 if jumps.any() else None
 
 
 def _first_break(file: Hdf5File, observations: np.ndarray, starts: np.ndarray) -> int | None:

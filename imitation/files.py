@@ -31,8 +31,10 @@ def new_directory(path: Path) -> Generator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
+        readable = temporary.stat().st_mode & 0o666  # what the user's mask leaves; safetensors keeps its files private
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(readable)
                 _sync(file)
         _sync(temporary)
         if path.exists():

@@ -91,6 +91,10 @@ class Batch:
         """The rows of one run: the same without the axis of runs."""
         return Batch(**{field.name: getattr(self, field.name)[run] for field in dataclasses.fields(self)})
 
+    def first(self, count: int) -> Batch:
+        """The first rows of every run."""
+        return Batch(**{field.name: getattr(self, field.name)[:, :count] for field in dataclasses.fields(self)})
+
     def with_rewards(self, rewards: Tensor) -> Batch:
         """The same transitions under other rewards (R, B)."""
         return dataclasses.replace(self, rewards=rewards)

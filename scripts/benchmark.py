@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from .options import option, parse_options, run_command
@@ -14,19 +14,25 @@ from .options import option, parse_options, run_command
 if TYPE_CHECKING:
     import torch
 
-ROWS = 2_000  # in each side's replay buffer
+    from .paired import Comparison
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkOptions:
-    """Measure how fast the stacked SAC updates, as a ratio to stable-baselines3's SAC.
+    """Measure speed against a peer in the same run, as a ratio.
 
-    Both have two layers of 256, batches of 256 and a replay buffer of Hopper's sizes, on the same threads. They
-    are timed in turn, block by block, so that a machine whose speed drifts slows both; the ratio is that of a
-    pair of blocks. One run-update is one gradient step of one run: a stack of R runs makes R of them at a time.
+    sac: our stacked SAC's updates against stable-baselines3's SAC, as a ratio of run-updates per second (one
+    run-update is one gradient step of one run: a stack of R runs makes R of them at a time). Both have two layers of
+    256, batches of 256 and a replay buffer of Hopper's sizes, on the same threads.
+
+    rewards: what a learned reward costs, relabelling and its own updates, in updates of the agent that it teaches: of
+    each learner's SAC with its reward against the same with the task's reward, at the defaults, on Hopper.
+
+    Both sides are timed in turn, block by block, so that a machine whose speed drifts slows both; the ratio is that of
+    a pair of blocks.
     """
 
-    name: Literal["sac"] = option("what to measure", "sac")
+    name: Literal["sac", "rewards"] = option("what to measure", "sac")
     runs: int = option("runs in our stack", 4, at_least=1)
     precision: Literal["float32", "bfloat16", "both"] = option("our precision of matrix products", "both")
     threads: tuple[int, ...] | None = option("thread counts to measure at; 1 and all when left out", None, at_least=1)
@@ -39,7 +45,7 @@ class BenchmarkOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    examples = ("understudy benchmark sac", "understudy benchmark sac runs=8 precision=bfloat16 threads=1,2")
+    examples = ("understudy benchmark sac", "understudy benchmark rewards threads=1")
 
     def body() -> None:
         options = parse_options(BenchmarkOptions, arguments, command="benchmark", positional="name", examples=examples)
@@ -54,6 +60,7 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
 
     from ..imitation.run_log import hardware, versions
     from .build import available_threads, find_device
+    from .paired import measure
 
     device = find_device(options.device)
     started, before = time.monotonic(), torch.get_num_threads()
@@ -61,98 +68,37 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
     precisions = ("float32", "bfloat16") if options.precision == "both" else (options.precision,)
     results: list[dict[str, Any]] = []
     if not options.quiet:
-        print(f"run-updates per second, {options.runs} runs, {device}")
-        print(f"{'threads':>7} {'precision':>9} {'peer':>8} {'ours':>8}  ratio (min to max)")
+        print(f"run-updates per second, {options.runs} runs, {device}; ratio (min to max)")
     try:
         for threads in counts if device.type == "cpu" else counts[:1]:
             torch.set_num_threads(threads)
             for precision in precisions:
-                measured = _measure(options, device, getattr(torch, precision))
-                results.append({"threads": threads, "precision": precision, "runs": options.runs, **measured})
-                if not options.quiet:
-                    print(
-                        f"{threads:7} {precision:>9} {measured['sb3']:8.1f} {measured['ours']:8.1f}  "
-                        f"{measured['ratio']:.2f} ({measured['low']:.2f} to {measured['high']:.2f})",
-                        flush=True,
-                    )
+                for comparison in _comparisons(options, device, precision):
+                    row = measure(comparison, options.updates, options.blocks, device)
+                    results.append({"threads": threads, "precision": precision, "runs": options.runs, **row})
+                    if not options.quiet:
+                        _print_row(results[-1], comparison.sides)
     finally:
         torch.set_num_threads(before)
     about = {"versions": versions(), "hardware": hardware(device)}
-    return {"benchmark": "sac", "results": results, **about, "seconds": round(time.monotonic() - started, 1)}
+    return {"benchmark": options.name, "results": results, **about, "seconds": round(time.monotonic() - started, 1)}
 
 
-def _measure(options: BenchmarkOptions, device: torch.device, precision: torch.dtype) -> dict[str, float]:
-    """Medians of both rates and of their ratio over pairs of blocks, and the ratio's range."""
-    import numpy as np
+def _comparisons(options: BenchmarkOptions, device: torch.device, precision: str) -> Iterable[Comparison]:
     import torch
 
-    peer, ours = _peer(device), _ours(options.runs, device, precision)
+    from .benchmark_rewards import reward_comparisons
+    from .benchmark_sac import sac_comparison
 
-    def rate(block: Callable[[int], object], per_update: int) -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        block(options.updates)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return options.updates * per_update / (time.perf_counter() - started)
-
-    peer(5)
-    ours(5)
-    pairs = np.array([(rate(peer, 1), rate(ours, options.runs)) for _ in range(options.blocks)])
-    ratios = pairs[:, 1] / pairs[:, 0]
-    return {
-        "sb3": round(float(np.median(pairs[:, 0])), 1),
-        "ours": round(float(np.median(pairs[:, 1])), 1),
-        "ratio": round(float(np.median(ratios)), 3),
-        "low": round(float(ratios.min()), 3),
-        "high": round(float(ratios.max()), 3),
-    }
+    if options.name == "rewards":
+        return reward_comparisons(options.runs, device, precision)
+    return [sac_comparison(options.runs, device, getattr(torch, precision))]
 
 
-def _ours(runs: int, device: torch.device, precision: torch.dtype) -> Callable[[int], object]:
-    """A function that makes n updates of the stack: indices, rows, noise, relabelling and the update itself."""
-    import torch
-
-    from ..imitation.agents import SAC, SACConfig
-    from ..imitation.interactive import InteractiveConfig, InteractiveTraining
-    from ..imitation.networks import Normaliser
-    from ..imitation.resets import InitialResets
-    from ..imitation.rewards import TaskReward
-    from ..robots import find_task
-
-    task = find_task("hopper")
-    spaces = task.spaces
-    normaliser = Normaliser.identity(spaces.observation_size)
-    agent = SAC(SACConfig(), runs, spaces.observation_size, spaces.action_size, normaliser, precision)
-    config = InteractiveConfig(steps=ROWS)
-    training = InteractiveTraining(config, task, agent, TaskReward(), InitialResets(), None, list(range(runs)), device)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(ROWS):
-        training.buffer.add(torch.randn(runs, training.layout.width, generator=generator))
-    training.buffer.rows[..., -2:] = 0.0
-    return training.update
-
-
-def _peer(device: torch.device) -> Callable[[int], object]:
-    """The same of stable-baselines3's SAC."""
-    import gymnasium
-    import numpy as np
-    from stable_baselines3 import SAC
-    from stable_baselines3.common.logger import configure
-
-    model = SAC(
-        "MlpPolicy", gymnasium.make("Hopper-v5"), batch_size=256, buffer_size=ROWS, device=device,
-        policy_kwargs={"net_arch": [256, 256]}, verbose=0,
-    )  # fmt: skip
-    model.set_logger(configure(None, []))
-    generator = np.random.default_rng(0)
-    assert model.replay_buffer is not None
-    for _ in range(ROWS):
-        rows = generator.standard_normal((2, 1, 11))
-        action = generator.uniform(-1, 1, (1, 3))
-        model.replay_buffer.add(rows[0], rows[1], action, np.ones(1), np.zeros(1), [{}])
-    return lambda count: model.train(gradient_steps=count, batch_size=256)
+def _print_row(row: dict[str, Any], sides: tuple[str, str]) -> None:
+    rates = "  ".join(f"{side} {row[side]:7.1f}" for side in sides)
+    spread = f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    print(f"{row['what']:>11}  threads {row['threads']}  {row['precision']:>8}  {rates}  ratio {spread}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import itertools
 import math
 import re
 import sys
@@ -220,6 +221,26 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         "agent.tune_entropy=false leaves the entropy coefficient where it is",
     ),
     (
+        lambda config: not config.agent.get("cloning_weight"),
+        ("agent.cloning_rows",),
+        "agent.cloning_weight=0 pulls towards nothing",
+    ),
+    (
+        lambda config: config.reward.get("members") == 1,
+        ("reward.combine",),
+        "reward.members=1 has nothing to combine",
+    ),
+    (
+        lambda config: config.reward.get("penalty_weight") == 0,
+        ("reward.penalty_target",),
+        "reward.penalty_weight=0 has no penalty",
+    ),
+    (
+        lambda config: config.agent.get("target_noise") == 0,
+        ("agent.target_clip",),
+        "agent.target_noise=0 has nothing to clip",
+    ),
+    (
         lambda config: config.data.name is None,
         tuple(f"data.{name}" for name in _ROWS),
         "there are no demonstrations to choose from: give data=",
@@ -254,11 +275,12 @@ def _check_used(config: DictConfig, overrides: Sequence[str]) -> None:
             raise InputError(f"{argument}: {axis}={kind} has no {name!r}: {nearest(name, sorted(known))}")
 
 
-def first_of_sweep(arguments: Sequence[str]) -> list[str]:
-    """The arguments of the first training of a sweep: `seed=1,2` becomes `seed=1`."""
+def each_of_sweep(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """The arguments of each training of a sweep: `seed=1,2` becomes `seed=1`, then `seed=2`."""
     parsed = OverridesParser.create().parse_overrides(list(arguments))
-    firsts = {o.input_line: next(iter(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override()}
-    return [f"{a.partition('=')[0]}={firsts[a]}" if a in firsts else a for a in arguments]
+    swept = {o.input_line: list(o.sweep_string_iterator()) for o in parsed if o.is_sweep_override()}
+    choices = [[f"{a.partition('=')[0]}={value}" for value in swept[a]] if a in swept else [a] for a in arguments]
+    return map(list, itertools.product(*choices))
 
 
 def check_choices(overrides: Sequence[str]) -> None:

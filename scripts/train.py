@@ -30,7 +30,7 @@ from ..robots import InputError
 from .build import Built, build, resolve_data
 from .options import run_command
 from .report import Reporter, learning_curve, result, table
-from .settings import AXES, check_choices, compose, first_of_sweep, prepared
+from .settings import AXES, check_choices, compose, each_of_sweep, prepared
 from .train_help import train_help
 
 FLAGS = ("--help", "--multirun", "-m", "--cfg", "-c", "--resolve")
@@ -62,7 +62,10 @@ def _through_hydra(arguments: list[str]) -> None:
     if any(option.startswith("resume=") for option in options):
         raise InputError(f"resume= goes on with one run: leave {flags[0]} out")
     check_choices(options)
-    compose(first_of_sweep(options))  # so that an unknown option is known before a folder is made
+    if "--multirun" in flags or "-m" in flags:
+        _check_sweep(options)
+    else:
+        compose(options)
 
     @hydra.main(version_base="1.3", config_path="pkg://understudy.scripts.conf", config_name="train")
     def job(config: DictConfig) -> None:
@@ -74,6 +77,21 @@ def _through_hydra(arguments: list[str]) -> None:
 
     sys.argv = ["understudy train", *plain]
     job()
+
+
+def _check_sweep(options: Sequence[str]) -> None:
+    """Make every training of a sweep once, so that what is wrong with the last is known before the first has run."""
+    directories: set[str] = set()
+    for arguments in each_of_sweep(options):
+        config, learner = compose(arguments)
+        values = {**_resolved(config), "learner": learner}
+        check_directory(values)
+        if values["directory"] in directories:
+            raise InputError(f"directory={values['directory']}: each run of a sweep needs its own: leave it out")
+        if values["directory"] is not None:
+            directories.add(values["directory"])
+        resolve_data(values)
+        build(values).training.close()
 
 
 def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[str, Any]:

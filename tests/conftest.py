@@ -72,6 +72,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "hype_guitar": HYBRID,
     "hype_reference": ROUNDS,
     "mm_reference": ROUNDS,
+    "bc_reg_reference": ROUNDS,
     "filter_reference": ROUNDS,
     "hype_filter_reference": ROUNDS,
     "guitar_reference": (*ROUNDS, "resets.updates=20"),

@@ -12,7 +12,7 @@ from understudy.scripts.benchmark import main
 def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sac", "runs=2", "updates=1", "blocks=3", "threads=1", "device=cpu"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
-    assert len(lines) == 2 + 2 + 1
+    assert len(lines) == 1 + 2 + 1
     result = json.loads(lines[-1])
     assert result["benchmark"] == "sac"
     assert [r["precision"] for r in result["results"]] == ["float32", "bfloat16"]
@@ -22,6 +22,20 @@ def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
         assert row["sb3"] > 0
         assert row["ours"] > 0
     assert result["versions"]["torch"]
+
+
+def test_what_rewards_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["rewards", "runs=2", "updates=1", "blocks=3", "threads=1", "precision=float32", "device=cpu"]
+    assert main(options) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    result = json.loads(lines[-1])
+    assert result["benchmark"] == "rewards"
+    assert [row["what"] for row in result["results"]] == ["gan", "wasserstein", "score", "diffusion"]
+    assert len(lines) == 1 + 4 + 1
+    for row in result["results"]:
+        assert row["low"] <= row["ratio"] <= row["high"]
+        assert row["task"] > 0
+        assert row["learned"] > 0
 
 
 def test_quiet_prints_only_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,17 @@ def test_pieces_of_episodes_without_any_mark_are_refused(edited: Callable[[Damag
         read_d4rl(edited(damage))
 
 
+def test_a_boundary_that_nothing_marks_shows_in_its_start(edited: Callable[[Damage], Path], hopper: Demonstrations):
+    """Pieces that could together be one episode: the jump back to a start gives them away."""
+
+    def damage(file: h5py.File) -> None:
+        remove("timeouts", "next_observations")(file)
+        file["terminals"][...] = np.arange(len(hopper)) == len(hopper) - 1
+
+    with pytest.raises(InputError, match=rf"row {hopper.starts[1]} looks like the start.*add 'timeouts'"):
+        read_d4rl(edited(damage))
+
+
 def test_unmarked_falls_show_in_the_next_observations(edited: Callable[[Damage], Path], hopper: Demonstrations):
     def damage(file: h5py.File) -> None:
         del file["timeouts"]

@@ -108,7 +108,9 @@ def test_a_directory_gives_the_same_policy_back(tmp_path: Path, head: Head) -> N
     read = Policy.from_pretrained(tmp_path / "policy")
     assert read.config == policy.config
     np.testing.assert_array_equal(read.predict(observations())[0], policy.predict(observations())[0])
-    assert sorted(path.name for path in (tmp_path / "policy").iterdir()) == ["config.json", "model.safetensors"]
+    files = sorted((tmp_path / "policy").iterdir())
+    assert [path.name for path in files] == ["config.json", "model.safetensors"]
+    assert len({path.stat().st_mode for path in files}) == 1, "whoever may read the one may read the other"
 
 
 def test_a_full_disk_leaves_the_old_directory_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import LEARNERS, Make, run_to, same_state
+from omegaconf import OmegaConf
 
 from understudy.imitation import Policy
 from understudy.imitation.acting import ActingTraining
+from understudy.imitation.agents import SAC
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
 from understudy.imitation.fit import DivergedError, FitConfig, References, Run
 from understudy.imitation.interactive import InteractiveTraining
+from understudy.imitation.replay import Batch
+from understudy.imitation.rounds import RoundsTraining
 from understudy.imitation.training import Training
 from understudy.robots import PURPOSES, InputError, TaskBatch
 from understudy.scripts.settings import LEARNERS as PRESETS
+from understudy.scripts.settings import compose
 
 every_learner = pytest.mark.parametrize("learner", LEARNERS)
 
@@ -211,6 +217,106 @@ def test_the_released_rounds_skip_one_chunk_and_end_at_rate_zero(make: Make, mon
     assert np.diff([0, *updates]).tolist() == [0, 20, 20, 20, 20] * 2
     rate = training.agent.config.learning_rate  # pyright: ignore
     assert rates == pytest.approx([rate * left for left in (0.6, 0.4, 0.2, 0.0)] * 2)
+
+
+def test_a_released_round_ends_with_one_step_on_fresh_rollouts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh optimiser at the falling rate, four new episodes a run, one step on these alone (algorithms.md 2)."""
+    training = make("mm_reference")
+    assert isinstance(training, RoundsTraining)
+    events: list[tuple[str, Any]] = []
+    start, update, roll = training.reward.start_round, training.reward.update, training._roll_out  # pyright: ignore
+
+    def rolled(finished: int) -> list[torch.Tensor]:
+        events.append(("rolled", roll(finished)))
+        return events[-1][1]
+
+    def started(finished: int) -> None:
+        events.append(("started", finished))
+        start(finished)
+
+    def updated(expert: Batch, learner: Batch, *others: Any) -> Any:
+        events.append(("updated", learner))
+        return update(expert, learner, *others)
+
+    for owner, name, spy in ((training, "_roll_out", rolled), (training.reward, "start_round", started)):
+        monkeypatch.setattr(owner, name, spy)
+    monkeypatch.setattr(training.reward, "update", updated)
+    run_to(training, 200)
+    assert [name for name, _ in events] == ["started", "rolled", "updated"] * 2
+    assert [value for name, value in events if name == "started"] == [0, 1]
+    batches = [value for name, value in events if name == "updated"]
+    rollouts = [value for name, value in events if name == "rolled"]
+    for batch, rows in zip(batches, rollouts, strict=True):
+        for run in range(2):
+            episodes = training.layout.batch(rows[run])
+            assert int(episodes.terminated.sum()) == training.config.rollouts == 4
+            known = {tuple(row) for row in episodes.observations.tolist()}
+            assert all(tuple(row) in known for row in batch.observations[run].tolist())
+    assert sum(len(rows[0]) for rows in rollouts) == training.step_counts()["reward"][0]
+
+
+@pytest.mark.parametrize(("learner", "share"), [("hype_reference", True), ("mm_reference", False)])
+def test_the_reference_presets_have_the_released_values(learner: str, share: bool) -> None:
+    """Of reference/algorithms.md section 2: a changed default or a slip in a file would change them unseen."""
+    config, _ = compose([f"learner={learner}", "task=hopper"])
+    found = {name: OmegaConf.select(config, name) for name in _RELEASED}
+    assert found == _RELEASED
+    assert (config.mixture.kind == "hybrid") == share
+
+
+_RELEASED = {
+    "precision": "float32",
+    "normalise": False,
+    "steps": 1_000_000,
+    "loop.kind": "rounds",
+    "loop.bootstrap_timeouts": False,
+    "loop.round_steps": 5_000,
+    "loop.rollouts": 4,
+    "loop.update_every": 64,
+    "loop.random_steps": 100,
+    "loop.updates_per_step": 1.0,
+    "loop.batch_size": 256,
+    "loop.select_by": "none",
+    "agent.kind": "sac",
+    "agent.learning_rate": 7.3e-4,
+    "agent.discount": 0.98,
+    "agent.target_rate": 0.02,
+    "agent.optimiser": "oadam",
+    "agent.layer_norm": False,
+    "reward.kind": "wasserstein",
+    "reward.learning_rate": 8.0e-4,
+    "reward.optimiser": "oadam",
+    "reward.initialisation": "orthogonal",
+    "reward.penalty_weight": 10.0,
+    "reward.penalty_target": 0.4,
+    "reward.batch_size": 4096,
+    "reward.absorbing": False,
+}
+
+
+@pytest.mark.parametrize(("learner", "whose"), [("bc_reg", 1), ("bc_reg_reference", 0)])
+def test_the_pull_of_bc_reg_is_towards_the_experts_rows(
+    make: Make, monkeypatch: pytest.MonkeyPatch, learner: str, whose: int
+) -> None:
+    """The released code pulls towards the actions of the learner's own rows (reference/field.md 6.4, item 2)."""
+    training = make(learner)
+    assert isinstance(training, InteractiveTraining)
+    agent = training.agent
+    assert isinstance(agent, SAC)
+    pulls: list[Batch] = []
+    original = agent.cloning_error
+
+    def noted(rows: Batch, noise: torch.Tensor) -> torch.Tensor:
+        pulls.append(rows)
+        return original(rows, noise)
+
+    monkeypatch.setattr(agent, "cloning_error", noted)
+    run_to(training, 200)
+    known = {tuple(row) for row in training.layout.batch(training.expert_rows).actions.tolist()}
+    assert len(pulls) > 100
+    for pull in pulls:
+        assert (pull.expert == whose).all()
+        assert all((tuple(row) in known) == whose for row in pull.actions.flatten(0, 1).tolist())
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

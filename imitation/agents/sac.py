@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +27,16 @@ class SACConfig(ActorCriticConfig):
 
     ``target_entropy`` is −A when left out. The entropy coefficient starts at ``initial_entropy_coefficient`` and is
     tuned towards it, or stays where it is without ``tune_entropy``. ``critics`` is how many action values there
-    are, of which the lowest counts. The cloning term is of sampled actions (BC-Reg, arXiv 2402.08848).
+    are, of which the lowest counts. The cloning term is of sampled actions (BC-Reg, arXiv 2402.08848), towards those of
+    ``cloning_rows``: the expert's, or the learner's own batch, which is what the released BC-Reg does unawares
+    (reference/field.md 6.4, item 2).
     """
 
     initial_entropy_coefficient: float = 1.0
     target_entropy: float | None = None
     tune_entropy: bool = True
     critics: int = 2
+    cloning_rows: Literal["expert", "learner"] = "expert"
 
 
 class SAC(ActorCritic):
@@ -78,6 +81,11 @@ class SAC(ActorCritic):
         }
 
     @property
+    def wants_expert_rows(self) -> bool:
+        """For the cloning term, where it is towards the expert."""
+        return super().wants_expert_rows and self.config.cloning_rows == "expert"
+
+    @property
     def noise_rows(self) -> int:
         """How many sets of (B, A) standard normal numbers one update takes."""
         return 3 if self.config.cloning_weight else 2
@@ -104,8 +112,9 @@ class SAC(ActorCritic):
         actor_losses = self.actor_loss(observations, actions, log_probs, coefficient)
         actor_loss = actor_losses["actor_loss"]
         if self.config.cloning_weight:
-            assert expert is not None
-            error = self.cloning_error(expert, noise[:, 2])
+            pulling = expert if self.wants_expert_rows else batch
+            assert pulling is not None
+            error = self.cloning_error(pulling, noise[:, 2])
             metrics["cloning_error"] = error.detach()
             actor_loss = actor_loss + self.config.cloning_weight * error
         self.actor_optimiser.step(actor_loss.sum())
@@ -148,11 +157,11 @@ class SAC(ActorCritic):
         values = self.critic(observations, actions).amin(1)
         return {"actor_loss": (coefficient[:, None] * log_probs - values).mean(-1)}
 
-    def cloning_error(self, expert: Batch, noise: Tensor) -> Tensor:
-        """The squared error between sampled and expert actions on expert rows, (R,)."""
-        size = expert.observations.shape[1]
-        actions, _ = self.actor.sample(self.policy_normaliser(expert.observations), noise[:, :size])
-        return (actions - expert.actions).square().mean((1, 2))
+    def cloning_error(self, rows: Batch, noise: Tensor) -> Tensor:
+        """The squared error between sampled actions and those of the rows, (R,)."""
+        size = rows.observations.shape[1]
+        actions, _ = self.actor.sample(self.policy_normaliser(rows.observations), noise[:, :size])
+        return (actions - rows.actions).square().mean((1, 2))
 
     def _follow(self) -> None:
         """Move the target critics and the average actor towards what they follow."""

@@ -23,6 +23,7 @@ from .inputs import Inputs, input_size, network_inputs, sees_actions
 _log = logging.getLogger(__name__)
 _BANK = 256  # rows' worth of noise, drawn anew with every update and shared by the batches until the next
 _TAIL = 0.05  # of the scores on either side are left out of their range: errors far from all data have no bound
+_TRACKED = 128  # rows of each side that tell how the scores lie
 _SPREAD_RATE = 0.02
 
 
@@ -196,7 +197,7 @@ class ScoreReward(nn.Module):
         self._draw(generators)
         self.updates += 1
         with torch.no_grad():
-            of_expert, of_learner = self.scores(expert), self.scores(learner)
+            of_expert, of_learner = self.scores(expert.first(_TRACKED)), self.scores(learner.first(_TRACKED))
             both = torch.cat((of_expert, of_learner), -1)
             self._set_scale(both, ended)
         return {
