@@ -138,7 +138,10 @@ class Hdf5File:
     def _array(self, key: str, kinds: str, wanted: str) -> np.ndarray:
         if key not in self:
             there, close = self.keys(), self.like(key)
-            hint = f"; did you mean {close[0]}?" if close else "; record it again with it, or rename what it is"
+            without = "; add zeros if there are none, for no imitation learner sees them" if key == "rewards" else ""
+            hint = (
+                f"; did you mean {close[0]}?" if close else f"; record it again with it, or rename what it is{without}"
+            )
             has = ", ".join(there) or "no arrays at all"
             raise InputError(f"{self.path}: '{key}' is missing; the file has {has}{hint}")
         with self._damage(f"'{key}'"):

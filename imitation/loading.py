@@ -40,7 +40,7 @@ def load_policies(path: str | os.PathLike[str], task: Task | None = None) -> dic
         return {place.name: load_policy(place, task)}
     found = [entry for entry in (place / "policies").glob("run-*") if entry.name.removeprefix("run-").isdigit()]
     if not found:
-        raise InputError(f"{place} has no policies yet: its training has to finish first")
+        raise InputError(f"{place} has no policies yet: its training has to finish, or to be resumed and stopped")
     found.sort(key=lambda entry: int(entry.name.removeprefix("run-")))
     return {entry.name: load_policy(entry, task) for entry in found}
 

@@ -19,6 +19,7 @@ from .networks import LOG_STD_RANGE, Activation, Normaliser, StackedMLP
 
 Head = Literal["squashed-gaussian", "deterministic", "clipped-gaussian", "clipped"]
 FORMAT_VERSION = 1
+_FILES = ("config.json", "model.safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,12 +188,17 @@ class Policy(nn.Module):
         self._generator.manual_seed(seed)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors`, whole or not at all.
+        """Write `config.json` and `model.safetensors`, whole or not at all, in a folder of their own.
 
-        Errors: :class:`InputError` when the disk refuses.
+        Errors: :class:`InputError` when the disk refuses, and when the folder holds anything else.
         """
+        path = Path(directory).resolve()
+        others = sorted({item.name for item in path.iterdir()} - set(_FILES)) if path.is_dir() else []
+        if others or path.is_file():
+            what = f"holds {others[0]}" if others else "is a file"
+            raise InputError(f"{directory} {what}: a policy is saved in a folder of its own, so name another")
         values = {"format": "understudy-policy", "version": FORMAT_VERSION, **dataclasses.asdict(self.config)}
-        with new_directory(Path(directory)) as folder:
+        with new_directory(path) as folder:
             write_tensors(folder / "model.safetensors", self.state_dict())
             write_json(folder / "config.json", values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -77,6 +78,7 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
     normaliser = Normaliser.of(*known) if known else Normaliser.identity(spaces.observation_size)
     setting = Setting(task, spaces, seeds, normaliser, precision, device, demonstrations, offline)
     notes = [f"disturbances: {task.disturbances.to_values()}"] if task.disturbances != Disturbances() else []
+    notes += [note for given in (demonstrations, offline) if given is not None for note in _recorded_on(given, task)]
     loop = config["loop"]["kind"]
     if config["expert"] is not None and loop != "dagger":
         raise InputError(f"expert={config['expert']}: only learner=dagger asks an expert")
@@ -91,6 +93,16 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
         keep_checkpoints=_count(checkpoint, "keep", "checkpoint.keep"),
     )
     return Built(training, fit, _references(task, demonstrations), device, precision, tuple(notes))
+
+
+def _recorded_on(recorded: Demonstrations, task: Task) -> list[str]:
+    """A note where the robot of a recording is not the training's, which may be meant and may be a slip."""
+    suffered = str(recorded.metadata.get("disturbances", "{}"))
+    if json.loads(suffered) == json.loads(json.dumps(task.disturbances.to_values())):
+        return []
+    if suffered == "{}":
+        return []  # an expert without the learner's troubles is the usual case
+    return [f"{recorded.source} was recorded under other disturbances: {suffered}"]
 
 
 def find_disturbed_task(config: Values) -> Task:
@@ -132,8 +144,10 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def available_threads() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use, or fewer if OMP_NUM_THREADS asks for fewer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores
 
 
 def _processor_has_bfloat16() -> bool:

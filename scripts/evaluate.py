@@ -90,6 +90,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         **({} if successes is None else {"success": _success(successes)}),
         "over": "runs" if len(returns) > 1 else "episodes",
         "task": task.name,
+        "disturbances": task.disturbances.to_values(),
+        "seed": options.seed,
+        "deterministic": options.deterministic,
         "episodes": options.episodes,
         "steps": {"evaluation": steps + int(lengths.sum())},
         "seconds": round(time.monotonic() - started, 1),
@@ -180,13 +183,17 @@ def _success(successes: np.ndarray) -> dict[str, Any]:
 def _show(result: dict[str, Any], names: list[str], returns: np.ndarray, lengths: np.ndarray) -> None:
     for name, row, steps in zip(names, returns, lengths, strict=True):
         print(f"{name}: return {row.mean():.1f} ± {row.std():.1f}, {steps.mean():.0f} steps an episode")
-    count = f"{len(returns)} runs" if len(returns) > 1 else f"{returns.shape[1]} episodes"
+    episodes = returns.shape[1]
+    count = f"{len(returns)} runs" if len(returns) > 1 else f"{episodes} episode{'s' if episodes > 1 else ''}"
+    if result["disturbances"]:
+        print(f"disturbances: {json.dumps(result['disturbances'])}")
     for what, digits in (("return", 1), ("score", 3)):
         if result[what] is None:
             print("score: unknown, as neither the policy nor the task table has a random and an expert return")
             continue
         iqm, low, high = (f"{result[what][key]:.{digits}f}" for key in ("iqm", "low", "high"))
-        print(f"{what}: IQM {iqm}, 95 % interval {low} to {high}, of {count}")
+        interval = f", 95 % interval {low} to {high}" if max(returns.shape) > 1 else ""
+        print(f"{what}: IQM {iqm}{interval}, of {count}")
     if "success" in result:
         mean, low, high = (f"{result['success'][key]:.2f}" for key in ("mean", "low", "high"))
         print(f"success: {mean} of the episodes, 95 % interval {low} to {high}, of {count}")

@@ -17,7 +17,7 @@ from .options import disturbed, option, parse_options, run_command
 from .terminal import progress
 
 EXAMPLES = (
-    "understudy record runs/hopper/policy episodes=25 out=demonstrations.hdf5",
+    "understudy record runs/mine episodes=25 out=demonstrations.hdf5",
     "understudy record sac-halfcheetah.zip task=halfcheetah episodes=10 noise=0.1 out=noisy.hdf5",
     "understudy record random task=hopper steps=100000 out=random.hdf5",
     "understudy record play task=gap-maze disturbances=wide.yaml episodes=50 out=play.hdf5",
@@ -54,12 +54,14 @@ class RecordOptions:
     deterministic: bool = option("false samples from the policy's distribution where it has one", True)
     random_episodes: int | None = option(
         "measure the random return with this many episodes of random actions; without it the task table's is "
-        f"taken, or {RANDOM_EPISODES} episodes are played if it has none",
+        f"taken, or {RANDOM_EPISODES} episodes are played if it has none (random actions measure themselves)",
         None,
         at_least=1,
     )
     expert_return: float | None = option(
-        "the return that counts as a score of 1; without it the mean of the recorded episodes", None
+        "the return that counts as a score of 1; without it the mean of the recorded episodes, and for random and play "
+        "the task table's, if it has one",
+        None,
     )
     compact: bool = option(
         "leave out next_observations, which follow from the rest (a smaller file, unusual for D4RL)", False
@@ -170,11 +172,11 @@ def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | Controll
 
 
 def _references(options: RecordOptions, task: Task, returns: Any) -> tuple[float, float | None]:
-    """The random and the expert return. A recording of random actions is no expert, but measures itself."""
+    """The random and the expert return. Whoever plays aimlessly is no expert; random actions measure themselves."""
     from ..imitation.recording import measure_random_return
 
     mean, random = float(returns.mean()), options.policy == "random"
-    expert_return = task.expert_return if random else mean
+    expert_return = task.expert_return if options.policy in ("random", "play") else mean
     if options.expert_return is not None:
         expert_return = options.expert_return
     if options.random_episodes is None and random:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import sys
 import time
@@ -27,7 +28,8 @@ class Reporter:
     def __init__(self, run: Run, values: Mapping[str, Any], notes: Sequence[str], *, quiet: bool) -> None:
         self._run, self._quiet = run, quiet
         self._console = Console(highlight=False, soft_wrap=True)
-        self._started, self._first = time.monotonic(), run.training.steps
+        self._first = run.training.steps
+        self._passed = collections.deque([(time.monotonic(), self._first)])  # when, and at which step
         self._shown = len(run.progress.points)
         self._last_line = time.monotonic()
         self._bar: Bar | None = None
@@ -58,8 +60,7 @@ class Reporter:
         """After each piece of work."""
         if self._quiet:
             return
-        passed = time.monotonic() - self._started
-        rate = (progress.step - self._first) / max(passed, 1e-9)
+        rate = self._rate(progress.step)
         left = _clock((self._run.training.total - progress.step) / max(rate, 1e-9))
         if self._bar is not None:
             self._bar.update(self._task, completed=progress.step, rate=rate, left=left)
@@ -77,6 +78,16 @@ class Reporter:
         if len(progress.points) > self._shown:
             self._shown, self._last_line = len(progress.points), time.monotonic()
         sys.stdout.flush()
+
+    def _rate(self, step: int) -> float:
+        """Steps per second of the last minute: the first ones make no updates, and say nothing of the rest."""
+        now = time.monotonic()
+        while len(self._passed) > 1 and now - self._passed[0][0] > 60:
+            self._passed.popleft()
+        since, first = self._passed[0]
+        if now - self._passed[-1][0] > 1:
+            self._passed.append((now, step))
+        return (step - first) / max(now - since, 1e-9)
 
 
 def _clock(seconds: float) -> str:
@@ -110,9 +121,11 @@ def table(run: Run, directory: Path) -> None:
         *(f"{counts[purpose].mean():,.0f}" for purpose in purposes),
     )  # fmt: skip
     console.print(grid)
-    if of_scores is not None:
-        console.print(f"score IQM {of_scores.iqm:.3f}, 95 % interval {of_scores.low:.3f} to {of_scores.high:.3f}")
-    console.print(f"return IQM {of_returns.iqm:.1f}, 95 % interval {of_returns.low:.1f} to {of_returns.high:.1f}")
+    for name, found, digits in (("score", of_scores, 3), ("return", of_returns, 1)):
+        if found is not None:
+            interval = f", 95 % interval {found.low:.{digits}f} to {found.high:.{digits}f}"
+            # One run says nothing of how far others would be from it.
+            console.print(f"{name} IQM {found.iqm:.{digits}f}{interval if len(returns) > 1 else ', of one run'}")
     successes = run.progress.final_successes()
     if successes is not None:
         shares = " ".join(f"{share:.2f}" for share in successes)

@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..imitation import rewards
 from ..imitation.agents import PPO, SAC, TD3, TD3BC, IQLearn
 from ..imitation.dagger import DaggerConfig
 from ..imitation.interactive import InteractiveConfig
@@ -31,16 +32,6 @@ from ..imitation.offline_agent import OfflineConfig
 from ..imitation.on_policy import OnPolicyConfig
 from ..imitation.parts import Part
 from ..imitation.resets import ExpertResets, InitialResets, MixtureResets, OfflineResets, RollInResets
-from ..imitation.rewards import (
-    AirlReward,
-    ConstantReward,
-    DiffusionReward,
-    GanReward,
-    ImplicitReward,
-    ScoreReward,
-    TaskReward,
-    WassersteinReward,
-)
 from ..imitation.rounds import RoundsConfig
 from ..robots import InputError, find_task, nearest
 
@@ -83,14 +74,16 @@ AXES: Mapping[str, dict[str, Choice]] = {
         "none": Choice("no agent (cloning, dagger)"),
     },
     "reward": {
-        "gan": Choice("a classifier's logit: softplus, logit or log-sigmoid", GanReward),
-        "airl": Choice("a classifier's shaped reward, the policy's log-probability taken off its logit", AirlReward),
-        "wasserstein": Choice("moment matching: difference of means", WassersteinReward),
-        "score": Choice("score matching: the learner's error in naming noise less the expert's", ScoreReward),
-        "diffusion": Choice("a classifier that is a diffusion model", DiffusionReward),
-        "constant": Choice("1 on the expert's rows, 0 on the learner's", ConstantReward),
-        "implicit": Choice("none but what the agent's critic implies (agent=iq_learn)", ImplicitReward),
-        "task": Choice("the task's true reward, to train experts", TaskReward),
+        "gan": Choice("a classifier's logit: softplus, logit or log-sigmoid", rewards.GanReward),
+        "airl": Choice(
+            "a classifier's shaped reward, the policy's log-probability taken off its logit", rewards.AirlReward
+        ),
+        "wasserstein": Choice("moment matching: difference of means", rewards.WassersteinReward),
+        "score": Choice("score matching: the learner's error in naming noise less the expert's", rewards.ScoreReward),
+        "diffusion": Choice("a classifier that is a diffusion model", rewards.DiffusionReward),
+        "constant": Choice("1 on the expert's rows, 0 on the learner's", rewards.ConstantReward),
+        "implicit": Choice("none but what the agent's critic implies (agent=iq_learn)", rewards.ImplicitReward),
+        "task": Choice("the task's true reward, to train experts", rewards.TaskReward),
         "none": Choice("no reward (cloning)"),
     },
     "mixture": {

@@ -53,6 +53,12 @@ def _through_hydra(arguments: list[str]) -> None:
     for flag in flags:
         if flag.partition("=")[0] not in FLAGS:
             raise InputError(f"train has no {flag}: options are written key=value, the flags are {', '.join(FLAGS)}")
+    follows = dict(zip(arguments, [*arguments[1:], ""], strict=True))
+    for flag in ("--cfg", "-c"):
+        if flag in flags and follows[flag] not in ("job", "hydra", "all"):
+            raise InputError(f"{flag} {follows[flag]}: it is followed by job, hydra or all")
+    if "--resolve" in flags and not {"--cfg", "-c"} & set(flags):
+        raise InputError("--resolve goes with --cfg job")
     plain = prepared(arguments, sweep=True)
     options = [a for a in plain if "=" in a and not a.startswith("-")]
     follows = zip(["", *plain], plain, strict=False)
@@ -75,7 +81,8 @@ def _through_hydra(arguments: list[str]) -> None:
         if code:
             raise SystemExit(code)
 
-    sys.argv = ["understudy train", *plain]
+    # Hydra's own parser wants the options in one piece.
+    sys.argv = ["understudy train", *options, *(a for a in plain if a not in options)]
     job()
 
 
@@ -164,11 +171,11 @@ def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | N
     try:
         with _Signals() as signals, reporter:
             progress = run.fit(reporter, signals.received)
-        if progress.stopped is not None:
-            raise Stopped(progress.stopped, progress.step, directory, resumable=not values["data"].get("in_memory"))
         about = {name: values[name] for name in ("learner", "task", "data")} | {"versions": versions()}
         about["disturbances"] = built.training.task.disturbances.to_values()
         policy = run.save_policies(about)
+        if progress.stopped is not None:
+            raise Stopped(progress.stopped, progress.step, directory, resumable=not values["data"].get("in_memory"))
         learning_curve(run, directory / "learning_curve.png", f"{values['learner']} on {values['task']}")
         summary = result(run, directory, policy)
         write_json(directory / "result.json", summary)

@@ -54,11 +54,16 @@ printed is the result as JSON.
 common options
   task=hopper               the task, see below
   learner=hype              how to learn, see below
-  data=hopper-expert        bundled demonstrations by name, or the path of a D4RL-style HDF5 file
+  data=hopper-expert        bundled demonstrations by name (hopper-expert, walker2d-expert, halfcheetah-expert), or
+                            the path of a D4RL-style HDF5 file
   data.episodes=4           only the first 4 episodes       data.every=20  only every 20th row of each
   data.rows=1000            only the first 1000 rows
   offline=more.hdf5         other recordings of the task, for resets to them and for the width of its
                             states (offline.episodes=… as for data)
+  disturbances=limping.yaml what the robot suffers from: tremble, actuators, frozen, bodies, removed
+  agent.policy_view=[positions]  what the policy may see (also agent.critic_view, reward.view): positions,
+                            velocities, or numbers like 0:5
+  loop.select_by=none       deploy the last policy, not the one that imitated best (occupancy)
   expert=runs/theirs        for dagger: the policy to ask (a policy or run directory, or an SB3 zip)
   runs=3 seed=0             three independent runs with seeds 0, 1, 2, trained as one
   steps=100000              environment steps of the policy in training, per run (updates, for bc and iq_learn_offline);

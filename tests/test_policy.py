@@ -252,3 +252,16 @@ def test_where_there_is_no_policy_it_says_so(tmp_path: Path) -> None:
             with pytest.raises(InputError, match=said) as caught:
                 load(path)
             assert_sentence(caught.value)
+
+
+def test_saving_a_policy_deletes_nothing_else(tmp_path: Path) -> None:
+    policy = make_policy(seed=1)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"project holds thesis\.tex"):
+        policy.save_pretrained(tmp_path / "project")
+    with pytest.raises(InputError, match=r"is a file"):
+        policy.save_pretrained(tmp_path / "project" / "thesis.tex")
+    assert (tmp_path / "project" / "thesis.tex").read_text() == "years of work"
+    for _ in range(2):  # over itself is meant
+        policy.save_pretrained(tmp_path / "policy")

@@ -222,6 +222,7 @@ def test_a_signal_saves_a_checkpoint_first(name: str, code: int, data_file: Path
     assert process.returncode == code
     assert errors.count("\n") == 1
     assert "resume=" in errors
+    assert Policy.from_pretrained(run / "policy").task.name == "hopper", "what it has learned so far can be used"
     stopped = load_checkpoint(run).values["training"]["clock"]["steps"]
     assert stopped % 20 == 0
     assert main([f"resume={run}", f"steps={stopped + 40}", "quiet=true"]) == 0
@@ -371,7 +372,8 @@ def test_a_resumed_run_keeps_its_settings(data_file: Path, tmp_path: Path, capsy
 
 
 def test_multirun_makes_a_directory_for_each(data_file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "understudy.scripts.train", "--multirun", "learner=bc", "seed=0,5"]
+    # A flag in the midst of the options, where hydra's own parser would not have it.
+    command = [sys.executable, "-m", "understudy.scripts.train", "learner=bc", "--multirun", "seed=0,5"]
     more = [o for o in (*SMALL, *CLONING) if not o.startswith("agent")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -60,6 +60,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--multirun", "learner=bc", "loop.learning_rate=1e-3,-1"], ["loop.learning_rate=-1"]),
         (["--multirun", "learner=bc", "data=hopper-expert,nowhere.hdf5"], ["nowhere.hdf5"]),
         (["--multirun", "learner=bc", "seed=0,1", "directory=one"], ["directory=one", "leave it out"]),
+        (["--cfg", "nothing"], ["followed by job, hydra or all"]),
+        (["--resolve"], ["--resolve goes with --cfg job"]),
         (["--multirun", "resume=run", "steps=1,2"], ["resume= goes on with one run"]),
         (["learner=mm", "agent=ppo", "loop=on_policy", "loop.batch_size=7"], ["loop=on_policy has no 'batch_size'"]),
         (["learner=mm", "agent=ppo", "loop=on_policy", "agent.averaging=5"], ["agent=ppo has no 'averaging'"]),

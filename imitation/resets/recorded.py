@@ -21,7 +21,7 @@ class RecordedStart(Start):
 
     The simulator's state is set where the file has it and it gives back the recorded observation (checked for
     every row when this is made); otherwise the episode's recorded actions are replayed from its seed up to the
-    row, which takes steps. ``method`` says which of the two it is.
+    row, which takes steps, if that leads back to every recorded observation. ``method`` says which of the two it is.
     """
 
     def __init__(self, task: Task, recorded: Demonstrations) -> None:
@@ -30,9 +30,12 @@ class RecordedStart(Start):
         self.method = "states" if problem is None else "replay"
         self.about = "states set" if problem is None else f"replayed from its seeds: {problem}"
         if problem is not None:
-            unable = replay_problem(recorded)
+            unable = replay_problem(task, recorded)
             if unable is not None:
-                raise InputError(f"{recorded.source}: no resets to its states: {problem}; and {unable}")
+                raise InputError(
+                    f"{recorded.source}: no resets to its states: {problem}; and {unable}; choose resets=initial, or "
+                    "give a file with the states that this version of MuJoCo needs ('infos/qpos', 'infos/qvel')"
+                )
 
     def start(self, tasks: TaskBatch, index: int, random: np.random.Generator) -> np.ndarray:
         """Start where the recording was at a random row."""
@@ -53,12 +56,6 @@ class RecordedStart(Start):
         for past in range(int(recorded.starts[episode]), row):
             actions[index] = recorded.actions[past]
             observation = tasks.step(actions, "reset", mask).next_observations[index]
-        gap = float(np.abs(observation - recorded.observations[row]).max())
-        if gap > TOLERANCE:
-            raise InputError(
-                f"{recorded.source}: replaying episode {episode} from its seed drifts from the recording by {gap:.2g} "
-                f"after {row - int(recorded.starts[episode])} steps: record it anew with this version of MuJoCo"
-            )
         return observation
 
 
@@ -82,8 +79,8 @@ def states_problem(task: Task, recorded: Demonstrations) -> str | None:
     )
 
 
-def replay_problem(recorded: Demonstrations) -> str | None:
-    """Why the recorded episodes cannot be replayed, as a clause; none when they can."""
+def replay_problem(task: Task, recorded: Demonstrations) -> str | None:
+    """Why the recorded episodes cannot be replayed, as a clause; none when each leads back to what was recorded."""
     if recorded.episode_seeds is None:
         return "its episodes have no seeds to be replayed from"
     if not recorded.acted:
@@ -93,7 +90,20 @@ def replay_problem(recorded: Demonstrations) -> str | None:
         np.array_equal(recorded.times[begin:end], np.arange(end - begin))
         for begin, end in zip(recorded.starts, ends, strict=True)
     )
-    return None if whole else "only some rows of its episodes are there, so they cannot be replayed"
+    if not whole:
+        return "only some rows of its episodes are there, so they cannot be replayed"
+    tasks = TaskBatch(task, [0])
+    try:
+        for episode, (begin, end) in enumerate(zip(recorded.starts, ends, strict=True)):
+            observation = tasks.reset_to_seed(0, int(recorded.episode_seeds[episode]))
+            for row in range(begin, end):
+                gap = float(np.abs(observation - recorded.observations[row]).max())
+                if gap > TOLERANCE:
+                    return f"replaying episode {episode} from its seed drifts by {gap:.2g} after {row - begin} steps"
+                observation = tasks.step(recorded.actions[None, row], "reset").next_observations[0]
+    finally:
+        tasks.close()
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
