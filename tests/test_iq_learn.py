@@ -61,6 +61,18 @@ def inverse_objective(agent: IQLearn, batch: Batch, expert: Batch, noise: Tensor
     return torch.stack(losses)
 
 
+def test_the_actor_moves_at_its_own_rate() -> None:
+    """Adam's first step is the rate, whatever the gradient."""
+    agent = IQLearn(IQLearnConfig(hidden=HIDDEN), RUNS, O, A, Normaliser.identity(O))
+    agent.initialise(Generators(range(RUNS)))
+    before = [[p.detach().clone() for p in net.net.master()] for net in (agent.actor, agent.critic)]
+    noise = torch.cat((random_noise(1), random_noise(2)), 1)
+    agent.update(random_batch(1), noise, random_batch(2))
+    for network, start, rate in zip((agent.actor, agent.critic), before, (3e-5, 3e-4), strict=True):
+        moved = max(float((p - b).detach().abs().max()) for p, b in zip(network.net.master(), start, strict=True))
+        assert moved == pytest.approx(rate, rel=0.01)
+
+
 @pytest.mark.parametrize("value_term", ["value", "value_expert", "initial", "v0"])
 @pytest.mark.parametrize("regularised", ["both", "expert"])
 def test_iq_learns_loss_and_its_gradient_are_the_inverse_objectives(value_term: Any, regularised: Any) -> None:
@@ -82,7 +94,9 @@ def test_iq_learns_loss_and_its_gradient_are_the_inverse_objectives(value_term: 
 
 
 def test_iq_learn_finds_the_experts_actions_and_rewards_them_until_it_has() -> None:
-    agent = IQLearn(IQLearnConfig(hidden=(64, 64), learning_rate=1e-3), 1, O, A, Normaliser.identity(O))
+    agent = IQLearn(
+        IQLearnConfig(hidden=(64, 64), learning_rate=1e-3, actor_learning_rate=1e-3), 1, O, A, Normaliser.identity(O)
+    )
     generators = Generators([0])
     agent.initialise(generators)
 
@@ -179,8 +193,8 @@ def test_the_recovered_reward_ranks_policies_as_the_true_one(value_term: Any) ->
         return Batch(one_hot[states][None], taken[None, :, None], one_hot[following][None], nothing, nothing, nothing)
 
     config = IQLearnConfig(
-        hidden=(64, 64), learning_rate=2e-3, discount=DISCOUNT, target_rate=0.05, value_term=value_term,
-        initial_entropy_coefficient=ENTROPY,
+        hidden=(64, 64), learning_rate=2e-3, actor_learning_rate=2e-3, discount=DISCOUNT, target_rate=0.05,
+        value_term=value_term, initial_entropy_coefficient=ENTROPY,
     )  # fmt: skip
     agent, generators = IQLearn(config, 1, STATES, 1, Normaliser.identity(STATES)), Generators([0])
     agent.set_initial_states(torch.eye(STATES))

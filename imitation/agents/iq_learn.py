@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...robots import InputError
 from ..parts import Setting
+from ..randomness import Generators
 from ..replay import Batch
 from .sac import SAC, SACConfig
 
@@ -27,11 +28,13 @@ class IQLearnConfig(SACConfig):
     over the first states of the expert's episodes, as the paper has it, and ``v0`` the same over all the expert's
     states, as the released code has it. ``regularisation`` is α of the χ² term (Q − γ V̄)² / 4α, which is over
     ``regularised`` rows: those of both, or the expert's alone. Offline (``loop=offline``) all rows are the expert's.
+    The actor moves at ``actor_learning_rate``, a tenth of the critic's, as released.
     """
 
     critics: int = 1
     tune_entropy: bool = False
     initial_entropy_coefficient: float = 0.01
+    actor_learning_rate: float = 3e-5
     value_term: Literal["value", "value_expert", "initial", "v0"] = "value"
     regularisation: float = 0.5
     regularised: Literal["both", "expert"] = "both"
@@ -68,6 +71,11 @@ class IQLearn(SAC):
                 )
             agent.set_initial_states(torch.from_numpy(first))
         return agent
+
+    def initialise(self, generators: Generators) -> None:
+        """Draw the parameters and make the optimisers, the actor's with a rate of its own."""
+        super().initialise(generators)
+        self.actor_optimiser.set_learning_rate(self.config.actor_learning_rate)
 
     def set_initial_states(self, observations: Tensor) -> None:
         """The states (N, O) that ``value_term="initial"`` is about."""
