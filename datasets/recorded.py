@@ -119,6 +119,12 @@ def task_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recor
     return task_of_environment(recorded.environment_id, recorded.keywords) or _registered_task(path, recorded)
 
 
+def _which(recorded: Recorded) -> str:
+    """The name of the task table's task that a file was recorded on, as a clause; empty if there is none."""
+    same = [t.name for t in TASKS.values() if describe(t.environment_id, t.keywords) == str(recorded)]
+    return f" (task={same[0]})" if same else ""
+
+
 def check_environment(source: Path | str, task: Task, recorded: Recorded) -> None:
     """See whether a recording was made on the task's environment; another version of it passes with a warning.
 
@@ -132,7 +138,7 @@ def check_environment(source: Path | str, task: Task, recorded: Recorded) -> Non
     if not same_family or recorded.environment_id == task.environment_id:
         raise InputError(
             f"{source}: was recorded on {recorded}, but task {task.name} is {wanted}; "
-            "give the task it was recorded on, or demonstrations of this one"
+            f"give the task it was recorded on{_which(recorded)}, or demonstrations of this one"
         )
     # Arguments mean different things in different versions; sizes are compared when the arrays are read.
     _log.warning("%s: was recorded on %s and is used for %s, whose physics may differ", source, recorded, wanted)

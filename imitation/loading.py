@@ -11,6 +11,8 @@ from ..robots import InputError, Task
 from .policy import Policy
 from .sb3 import read_sb3_policy
 
+SCRIPTS = ("expert", "play", "random")  # what `record` takes for a policy that is none
+
 
 def load_policy(path: str | os.PathLike[str], task: Task | None = None) -> Policy:
     """One policy: that of a policy directory, the chosen one of a run directory, or that of a zip.
@@ -49,7 +51,7 @@ def check_task(policy: Policy, task: Task, path: Path) -> None:
     """Errors: :class:`InputError` unless the policy read from ``path`` is for ``task`` as it is here."""
     own, spaces = policy.config, task.spaces
     if (policy.task.environment_id, dict(policy.task.keywords)) != (task.environment_id, dict(task.keywords)):
-        raise InputError(f"{path} is a policy for {own.task}, not for {task.name}: leave task= out")
+        raise InputError(f"{path} is a policy for {own.task}, not for {task.name}: use it with task={own.task}")
     sizes, expected = (own.observation_size, own.action_size), (spaces.observation_size, spaces.action_size)
     if sizes != expected:
         raise InputError(
@@ -61,6 +63,11 @@ def check_task(policy: Policy, task: Task, path: Path) -> None:
 
 
 def _load_file(path: Path, task: Task | None) -> Policy:
+    if str(path) in SCRIPTS and not path.exists():
+        on = "" if task is None else f" and {task.name} has no script of that name"
+        raise InputError(f"{path} is no file{on}: scripts are for `understudy record`, on the tasks that have them")
+    if path.suffix in (".hdf5", ".h5"):
+        raise InputError(f"{path} is a recording, not a policy: a policy or run directory or a zip is expected")
     if not path.exists():
         raise InputError(f"{path} does not exist: a policy or run directory or a stable-baselines3 zip is expected")
     return read_sb3_policy(path, task)

@@ -72,7 +72,9 @@ class Disturbances:
         """From a YAML file. Errors: :class:`InputError` when it cannot be read or is not what it should be."""
         try:
             values = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
         try:
             return cls.of_values(values)

@@ -174,7 +174,10 @@ def find_task(name: str) -> Task:
         raise InputError(f"unknown task {name!r}: {nearest(name, [*TASKS, *ids])}")
     horizon = specification.max_episode_steps
     if horizon is None:
-        raise InputError(f"task {name}: its registration has no max_episode_steps, so an episode would never end")
+        family = name.rpartition("-v")[0]
+        newer = [t.environment_id for t in TASKS.values() if t.environment_id.startswith(f"{family}-v")]
+        use = f"; use {newer[0]}" if newer else ""
+        raise InputError(f"task {name}: its registration has no max_episode_steps, so an episode would never end{use}")
     for known in TASKS.values():
         if known.environment_id == name and not known.keywords:
             return known

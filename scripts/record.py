@@ -94,6 +94,8 @@ def record(options: RecordOptions, command: str) -> dict[str, Any]:
     from ..imitation import recording
 
     started = time.monotonic()
+    if options.out.suffix not in (".hdf5", ".h5") and not options.out.is_dir():
+        raise InputError(f"out={options.out}: an HDF5 file is written, so give it a name that ends in .hdf5")
     if options.out.exists() and not options.overwrite:
         raise InputError(f"out={options.out} exists already: choose another name or add overwrite=true")
     check_target(options.out, overwrite=options.overwrite)

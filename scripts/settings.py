@@ -381,7 +381,8 @@ def _checked(value: Any, hint: Any, option: str) -> Any:
         return value
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
-            raise InputError(f"{option}={value}: a list like [256,256] is expected")
+            like = "[256,256]" if arguments[0] is int else "[positions]"
+            raise InputError(f"{option}={value}: a list like {like} is expected")
         return tuple(_checked(item, arguments[0], option) for item in value)
     if hint is bool and isinstance(value, bool):
         return value

@@ -341,3 +341,23 @@ def test_a_video_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch:
 
 def _broken(environment: object) -> np.ndarray:
     raise AttributeError("'NoneType' object has no attribute 'glGetError'")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("record expert task=hopper out=x.hdf5", "hopper has no script of that name"),
+        ("evaluate play", "scripts are for `understudy record`"),
+        ("evaluate mine.hdf5", "is a recording, not a policy"),
+        ("record random task=hopper out=README.md", "ends in .hdf5"),
+        ("record random task=Hopper-v3 out=x.hdf5", "use Hopper-v5"),
+    ],
+)
+def test_what_is_taken_for_something_else(
+    command: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*command.split()) == 2
+    errors = capsys.readouterr().err
+    assert words in errors
+    assert errors.count("\n") == 1
