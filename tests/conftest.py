@@ -61,6 +61,11 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "dac": HYBRID,
     "airl": HYBRID,
     "smiling": SCORE,
+    "smiling_reference": (
+        *(option for option in SCORE if "select" not in option),
+        "reward.times=600",
+        "reward.last_time=600",
+    ),
     "diffail": (*HYBRID, "reward.times=4"),
     "sqil": SQIL,
     "iq_learn": SQIL,

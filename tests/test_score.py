@@ -211,6 +211,19 @@ def test_without_activations_a_predictor_is_linear_in_the_rows() -> None:
     assert not torch.allclose(bent((one + two) / 2, when), (bent(one, when) + bent(two, when)) / 2, atol=1e-3)
 
 
+def test_on_a_grid_the_times_are_the_released_ones_and_many_levels_are_taken_in_parts() -> None:
+    reward = make(levels=40, last_time=600, grid=True, absorbing=False, standardise="none")
+    reward.update(normal_rows(0, 1), normal_rows(1, 2), shares(0.1, 0.1), Generators([0, 1]))
+    assert torch.equal(reward.when[0, :, 0], 15 * torch.arange(40))
+    batch = normal_rows(0.5, 3, 20)
+    by_level = [
+        reward.learner.squares(batch.observations, reward.noise[:, k, :20], reward.when[:, k, :20])
+        - reward.expert.squares(batch.observations, reward.noise[:, k, :20], reward.when[:, k, :20])
+        for k in range(40)
+    ]
+    torch.testing.assert_close(reward.relabel(batch), torch.stack(by_level).mean((0, -1)).detach())
+
+
 @pytest.mark.parametrize("settings", [{"levels": 0}, {"levels": 700}, {"last_time": 2000}])
 def test_impossible_levels_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(InputError, match=r"reward\.levels"):

@@ -23,6 +23,7 @@ from .inputs import Inputs, input_size, network_inputs, sees_actions
 _log = logging.getLogger(__name__)
 _BANK = 256  # rows' worth of noise, drawn anew with every update and shared by the batches until the next
 _TAIL = 0.05  # of the scores on either side are left out of their range: errors far from all data have no bound
+_TOGETHER = 16  # noise levels: their rows are in memory at once
 _TRACKED = 128  # rows of each side that tell how the scores lie
 _SPREAD_RATE = 0.02
 
@@ -31,9 +32,11 @@ _SPREAD_RATE = 0.02
 class ScoreConfig:
     """Sizes and schedule of the two noise predictors.
 
-    ``inputs`` is what is diffused of a transition, ``view`` the parts of states that count (all when empty).
+    ``inputs`` is what is diffused of a transition, ``view`` the parts of states that count (all when empty); states are
+    standardised by the demonstrations', unless ``normalise`` is false.
     ``times`` are those of the noise schedule, of which the first ``last_time`` are used (the rest are all but pure
-    noise), and ``levels`` how many of them a row meets in its reward, one in each of as many strata.
+    noise), and ``levels`` how many of them a row meets in its reward, one in each of as many strata: a random one, or
+    with ``grid`` the first.
     The expert's predictor takes ``expert_updates`` steps at the start, at a rate that falls to 0. The learner's goes on
     from where it stood, one step per ``update_every`` agent updates on ``batch_size`` of the newest ``recent_rows``.
 
@@ -45,11 +48,13 @@ class ScoreConfig:
 
     inputs: Inputs = "state"
     view: tuple[str, ...] = ()
+    normalise: bool = True
     hidden: tuple[int, ...] = (256,)
     activation: Activation = "leaky_relu"
     times: int = 1_000
     last_time: int = 600
     levels: int = 8
+    grid: bool = False
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     expert_updates: int = 5_000
@@ -126,7 +131,8 @@ class ScoreReward(nn.Module):
         runs, observation_size, action_size, _, precision = setting.sizes
         layout = RowLayout(observation_size, action_size)
         # Where the noise drowns what depends on the expert's own spread; other recordings do not count.
-        own = Normaliser.of(setting.demonstrations.observations)
+        known = setting.demonstrations.observations
+        own = Normaliser.of(known) if config.normalise else Normaliser.identity(observation_size)
         view = view_mask(setting.task, config.view, "reward.view")
         rows = layout.batch(layout.demonstrations(setting.demonstrations))
         return cls(config, runs, observation_size, action_size, own.hiding(view), rows, precision)
@@ -160,13 +166,15 @@ class ScoreReward(nn.Module):
 
     def scores(self, batch: Batch) -> Tensor:
         """The learner's error less the expert's (R, B) of a batch."""
-        rows, levels = self.inputs(batch), self.config.levels
-        count = rows.shape[-2]
-        which = torch.arange(count, device=rows.device) % _BANK
-        noise, when = self.noise[:, :, which].flatten(1, 2), self.when[:, :, which].flatten(1, 2)
-        every = rows.repeat(1, levels, 1)  # level after level, each with all rows
-        difference = self.learner.squares(every, noise, when) - self.expert.squares(every, noise, when)
-        return difference.mean(-1).unflatten(1, (levels, count)).mean(1)
+        rows = self.inputs(batch)
+        which = torch.arange(rows.shape[-2], device=rows.device) % _BANK
+        total = torch.zeros(rows.shape[:-1], device=rows.device)
+        for some in torch.arange(self.config.levels, device=rows.device).split(_TOGETHER):
+            every = rows.repeat(1, len(some), 1)  # level after level, each with all rows
+            noise, when = (kept[:, some][:, :, which].flatten(1, 2) for kept in (self.noise, self.when))
+            gap = self.learner.squares(every, noise, when) - self.expert.squares(every, noise, when)
+            total = total + gap.mean(-1).unflatten(1, (len(some), -1)).sum(1)
+        return total / self.config.levels
 
     @torch.no_grad()
     def relabel(self, batch: Batch) -> Tensor:
@@ -229,6 +237,7 @@ class ScoreReward(nn.Module):
         """New noise and times for the batches until the next update."""
         self.noise.copy_(generators.normal(tuple(self.noise.shape[1:])))
         uniform = generators.uniform(tuple(self.when.shape[1:]))
+        uniform = torch.zeros_like(uniform) if self.config.grid else uniform
         self.when.copy_(stratified_times(uniform, self.config.last_time))
 
     def _set_scale(self, scores: Tensor, ended: tuple[Tensor, Tensor]) -> None:
