@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..networks import StackedMLP
+from ..optimisers import Adam, OptimisticAdam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch
@@ -158,3 +160,19 @@ def slopes(scores: Tensor, inputs: Tensor) -> Tensor:
 def gradient_penalty(slope: Tensor, target: float) -> Tensor:
     """E[(slope − target)²] of slopes (..., B). WGAN-GP (arXiv 1704.00028) has target 1, the hybrid-IRL code 0.4."""
     return (slope - target).square().mean(-1)
+
+
+def module_state(module: nn.Module, optimiser: Adam | OptimisticAdam) -> dict[str, Tensor]:
+    """Parameters and buffers of a learned reward, and its optimiser's moments."""
+    state = {f"network.{name}": value for name, value in module.state_dict().items()}
+    return state | {f"optimiser.{name}": value for name, value in optimiser.state().items()}
+
+
+def set_module_state(
+    module: nn.Module, optimiser: Adam | OptimisticAdam, stacks: Sequence[StackedMLP], state: Mapping[str, Tensor]
+) -> None:
+    """Continue from :func:`module_state`; the computing copies of ``stacks`` follow."""
+    module.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+    optimiser.set_state({k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")})
+    for stack in stacks:
+        stack.refresh()

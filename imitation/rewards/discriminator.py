@@ -19,7 +19,7 @@ from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch
-from .base import LogProb, gradient_penalty, slopes
+from .base import LogProb, gradient_penalty, module_state, set_module_state, slopes
 from .inputs import Inputs, input_size, network_inputs, sees_actions
 
 Combine = Literal["mean", "min", "max"]
@@ -261,14 +261,8 @@ class DiscriminatorReward(nn.Module):
 
     def training_state(self) -> dict[str, Tensor]:
         """Parameters and optimiser moments."""
-        state = {f"network.{name}": value for name, value in self.state_dict().items()}
-        return state | {f"optimiser.{name}": value for name, value in self.optimiser.state().items()}
+        return module_state(self, self.optimiser)
 
     def set_training_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`training_state`."""
-        self.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
-        self.optimiser.set_state(
-            {k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")}
-        )
-        for stack in self.stacks():
-            stack.refresh()
+        set_module_state(self, self.optimiser, self.stacks(), state)

@@ -17,7 +17,7 @@ from ..optimisers import Adam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch, RowLayout
-from .base import LogProb
+from .base import LogProb, module_state, set_module_state
 from .inputs import Inputs, input_size, network_inputs, sees_actions
 
 _log = logging.getLogger(__name__)
@@ -252,14 +252,9 @@ class ScoreReward(nn.Module):
 
     def training_state(self) -> dict[str, Tensor]:
         """Parameters, noise, scale and optimiser moments."""
-        state = {f"network.{name}": value for name, value in self.state_dict().items()}
-        return state | {f"optimiser.{name}": value for name, value in self.optimiser.state().items()}
+        return module_state(self, self.optimiser)
 
     def set_training_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`training_state`."""
-        self.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
-        self.optimiser.set_state(
-            {k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")}
-        )
-        for stack in (*self.expert.stacks(), *self.learner.stacks()):
-            stack.refresh()
+        stacks = [*self.expert.stacks(), *self.learner.stacks()]
+        set_module_state(self, self.optimiser, stacks, state)
