@@ -99,7 +99,7 @@ def _hangs(columns: Arrays, lengths: np.ndarray, horizon: int) -> bool:
 def _fresh_start(task: Task, observations: np.ndarray, starts: np.ndarray) -> int | None:
     """The first row within an episode that jumps to where the task's own episodes start, if any.
 
-    A jump: in some dimension by more than the whole range of the starts, from outside it.
+    A jump: from outside the range of the starts, widened threefold, into it, by more than its width in some dimension.
     """
     tasks = TaskBatch(task, list(range(_STARTS)))
     fresh = tasks.reset()

@@ -49,8 +49,8 @@ class ActingConfig:
 class ActingTraining(abc.ABC):
     """R runs of a learner that acts, trained together. Subclasses say in :meth:`_advance` how the policy is improved.
 
-    ``offline`` are other recordings of the task, which say
-    with the demonstrations how wide its states are. The parts do not know of each other.
+    ``offline`` are other recordings of the task, which say with the demonstrations how wide its states are. The parts
+    do not know of each other.
     """
 
     rolls_out = False  # whether the reward's rows come from roll-outs of their own

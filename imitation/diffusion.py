@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .networks import Activation, StackedMLP
 from .randomness import Generators
 
+NOISE_ROWS = 256  # a reward's noise at a time: drawn with each of its updates, shared by the batches until the next
 _WAVES, _EMBEDDED = 16, 16  # sizes of a time's sines and of what the network makes of them
 
 

@@ -24,7 +24,7 @@ from .evaluation import play
 from .networks import Normaliser, StackedMLP
 
 SelectBy = Literal["occupancy", "return", "none"]
-Act = Callable[[Tensor, StackedMLP], Tensor]
+ActWith = Callable[[Tensor, StackedMLP], Tensor]
 # Observations (R, E, O) and a network -> its actions (R, E, A), each within -1 and 1.
 _ROWS = 2_000  # of the expert: distances between all pairs are kept in memory for a moment
 _COUNTED = ("best", "played", "chosen_at")  # what a selection keeps beside the network, each (R,)
@@ -126,7 +126,7 @@ class Selection:
         """Whether there has been a candidate."""
         return bool(self.chosen_at.any())
 
-    def consider(self, step: int, act: Act, candidate: StackedMLP, counts: np.ndarray) -> dict[str, Tensor]:
+    def consider(self, step: int, act: ActWith, candidate: StackedMLP, counts: np.ndarray) -> dict[str, Tensor]:
         """Let every run's ``candidate`` at training step ``step`` race; returns its first and the best measure (R,).
 
         ``act`` gives the actions (R, E, A) of a network for observations (R, E, O). The environment steps are added
@@ -158,7 +158,7 @@ class Selection:
         best = torch.from_numpy(self.best)
         return {f"candidate_{self._measure.name}": torch.from_numpy(first), f"best_{self._measure.name}": best}
 
-    def _defend(self, act: Act, where: np.ndarray, counts: np.ndarray) -> None:
+    def _defend(self, act: ActWith, where: np.ndarray, counts: np.ndarray) -> None:
         """One more episode of the policies in place, except where there is nothing left to lose."""
         where = where & np.isfinite(self.best)
         if where.any():
@@ -167,7 +167,7 @@ class Selection:
             self.played += where
 
     def _play(
-        self, act: Act, net: StackedMLP, numbers: np.ndarray, racing: np.ndarray, counts: np.ndarray
+        self, act: ActWith, net: StackedMLP, numbers: np.ndarray, racing: np.ndarray, counts: np.ndarray
     ) -> np.ndarray:
         """The measure of episode ``numbers`` (R,) of the runs still racing, 0 for the others (R,).
 

@@ -64,7 +64,9 @@ class Task:
                 self.environment_id, disable_env_checker=True, max_episode_steps=-1, **keywords
             ).unwrapped
         except (gymnasium.error.Error, ImportError, TypeError) as error:
-            raise InputError(f"task {self.name}: Gymnasium cannot make {self.environment_id}: {error}") from error
+            raise InputError(
+                f"task {self.name}: Gymnasium cannot make {self.environment_id}: {error}{_newer(self.environment_id)}"
+            ) from error
         in_maze = hasattr(environment, "maze")
         robot: Any = robot_of(environment) if in_maze else environment
         if not isinstance(robot, MujocoEnv) or not isinstance(robot.action_space, Box):
@@ -174,10 +176,9 @@ def find_task(name: str) -> Task:
         raise InputError(f"unknown task {name!r}: {nearest(name, [*TASKS, *ids])}")
     horizon = specification.max_episode_steps
     if horizon is None:
-        family = name.rpartition("-v")[0]
-        newer = [t.environment_id for t in TASKS.values() if t.environment_id.startswith(f"{family}-v")]
-        use = f"; use {newer[0]}" if newer else ""
-        raise InputError(f"task {name}: its registration has no max_episode_steps, so an episode would never end{use}")
+        raise InputError(
+            f"task {name}: its registration has no max_episode_steps, so an episode would never end{_newer(name)}"
+        )
     for known in TASKS.values():
         if known.environment_id == name and not known.keywords:
             return known
@@ -217,6 +218,13 @@ def _register(environment_id: str) -> None:
         raise InputError(
             f"task {environment_id}: gymnasium-robotics is not installed ({error}): pip install 'understudy[robots]'"
         ) from error
+
+
+def _newer(environment_id: str) -> str:
+    """What to say to those who ask for another version of an environment in the table: which one to use."""
+    family = environment_id.rpartition("-v")[0]
+    newer = [task.environment_id for task in TASKS.values() if task.environment_id.startswith(f"{family}-v")]
+    return f"; use {newer[0]}" if newer and newer[0] != environment_id else ""
 
 
 def _map(task: Task) -> Map:

@@ -26,7 +26,7 @@ class BenchmarkOptions:
     256, batches of 256 and a replay buffer of Hopper's sizes, on the same threads.
 
     rewards: what a learned reward costs, relabelling and its own updates, in updates of the agent that it teaches: of
-    each learner's SAC with its reward against the same with the task's reward, at the defaults, on Hopper.
+    SAC with each reward against the same with the task's reward, at the defaults, on Hopper.
 
     Both sides are timed in turn, block by block, so that a machine whose speed drifts slows both; the ratio is that of
     a pair of blocks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .paired import ROWS, Block, Comparison
+from .paired import ROWS, Block, Comparison, block_of
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,6 @@ def reward_comparisons(runs: int, device: torch.device, precision: str) -> Itera
 
 def _updates(reward: str | None, runs: int, device: torch.device, precision: str) -> Block:
     """Updates of moment matching's agent under a reward, or under the task's; nothing acts."""
-    import torch
     from omegaconf import OmegaConf
 
     from ..datasets import load
@@ -46,8 +45,4 @@ def _updates(reward: str | None, runs: int, device: torch.device, precision: str
     assert isinstance(training, InteractiveTraining)
     if reward is None:
         training.reward = TaskReward()
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(ROWS):
-        training.buffer.add(torch.randn(runs, training.layout.width, generator=generator))
-    training.buffer.rows[..., -2:] = 0.0
-    return training.update
+    return block_of(training)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .paired import ROWS, Block, Comparison
+from .paired import ROWS, Block, Comparison, block_of
 
 if TYPE_CHECKING:
     import torch
@@ -17,9 +17,7 @@ def sac_comparison(runs: int, device: torch.device, precision: torch.dtype) -> C
 
 
 def _ours(runs: int, device: torch.device, precision: torch.dtype) -> Block:
-    """A function that makes n updates of the stack: indices, rows, noise, relabelling and the update itself."""
-    import torch
-
+    """Updates of the stack."""
     from ..imitation.agents import SAC, SACConfig
     from ..imitation.interactive import InteractiveConfig, InteractiveTraining
     from ..imitation.networks import Normaliser
@@ -33,11 +31,7 @@ def _ours(runs: int, device: torch.device, precision: torch.dtype) -> Block:
     agent = SAC(SACConfig(), runs, spaces.observation_size, spaces.action_size, normaliser, precision)
     config = InteractiveConfig(steps=ROWS)
     training = InteractiveTraining(config, task, agent, TaskReward(), InitialResets(), None, list(range(runs)), device)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(ROWS):
-        training.buffer.add(torch.randn(runs, training.layout.width, generator=generator))
-    training.buffer.rows[..., -2:] = 0.0
-    return training.update
+    return block_of(training)
 
 
 def _peer(device: torch.device) -> Block:

@@ -173,9 +173,11 @@ def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | N
             progress = run.fit(reporter, signals.received)
         about = {name: values[name] for name in ("learner", "task", "data")} | {"versions": versions()}
         about["disturbances"] = built.training.task.disturbances.to_values()
-        policy = run.save_policies(about)
         if progress.stopped is not None:
+            if progress.points:  # before the first evaluation nothing says which run's policy to put forward
+                run.save_policies(about)
             raise Stopped(progress.stopped, progress.step, directory, resumable=not values["data"].get("in_memory"))
+        policy = run.save_policies(about)
         learning_curve(run, directory / "learning_curve.png", f"{values['learner']} on {values['task']}")
         summary = result(run, directory, policy)
         write_json(directory / "result.json", summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..datasets import bundled
 from ..robots import TASKS, Task
 from .settings import AXES, LEARNERS
 
@@ -11,6 +12,7 @@ from .settings import AXES, LEARNERS
 def train_help() -> str:
     """What `understudy train --help` prints."""
     learners = {path.stem: _about(path) for path in sorted(LEARNERS.glob("*.yaml"))}
+    files = {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in bundled().items()}
     tasks = {name: _about_task(task) for name, task in TASKS.items()}
     axes = {
         axis: {name: choice.about for name, choice in choices.items() if name != "none"}
@@ -18,6 +20,7 @@ def train_help() -> str:
     }
     sections = [
         _section("learner=", learners),
+        _section("data= (or the path of a file)", files),
         *(_section(f"{axis}=", about) for axis, about in axes.items()),
     ]
     return "\n".join([_HEAD, *sections, _section("task= (or any registered Gymnasium MuJoCo id)", tasks), _TAIL])
@@ -54,8 +57,7 @@ printed is the result as JSON.
 common options
   task=hopper               the task, see below
   learner=hype              how to learn, see below
-  data=hopper-expert        bundled demonstrations by name (hopper-expert, walker2d-expert, halfcheetah-expert), or
-                            the path of a D4RL-style HDF5 file
+  data=hopper-expert        bundled demonstrations by name, see below, or the path of a D4RL-style HDF5 file
   data.episodes=4           only the first 4 episodes       data.every=20  only every 20th row of each
   data.rows=1000            only the first 1000 rows
   offline=more.hdf5         other recordings of the task, for resets to them and for the width of its

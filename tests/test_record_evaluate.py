@@ -361,3 +361,17 @@ def test_what_is_taken_for_something_else(
     errors = capsys.readouterr().err
     assert words in errors
     assert errors.count("\n") == 1
+
+
+def test_an_older_version_is_answered_alike_once_gymnasium_robotics_has_registered_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It registers a Hopper-v3 with a horizon, which needs mujoco_py: the order of use must not change the way out."""
+    pytest.importorskip("gymnasium_robotics")
+    capsys.readouterr()  # it says on import what changed in it
+    monkeypatch.chdir(tmp_path)
+    assert run("record", "random", "task=Hopper-v3", "out=x.hdf5") == 2
+    errors = capsys.readouterr().err
+    assert "cannot make Hopper-v3" in errors
+    assert errors.endswith("; use Hopper-v5\n")
+    assert errors.count("\n") == 1

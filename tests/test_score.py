@@ -224,6 +224,11 @@ def test_on_a_grid_the_times_are_the_released_ones_and_many_levels_are_taken_in_
     torch.testing.assert_close(reward.relabel(batch), torch.stack(by_level).mean((0, -1)).detach())
 
 
+def test_an_absorbing_state_that_the_batch_would_take_off_again_is_refused() -> None:
+    with pytest.raises(InputError, match=r"add reward\.absorbing=false"):
+        ScoreConfig(standardise="batch")
+
+
 @pytest.mark.parametrize("settings", [{"levels": 0}, {"levels": 700}, {"last_time": 2000}])
 def test_impossible_levels_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(InputError, match=r"reward\.levels"):

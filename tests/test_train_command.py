@@ -7,7 +7,6 @@ import datetime
 import errno
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -77,6 +76,16 @@ def test_the_final_score_is_the_mean_of_the_last_three_evaluations(
     assert result["return"]["runs"][0] == pytest.approx(sum(last) / len(last), rel=1e-4)  # pyright: ignore
 
 
+def assert_same_run(one: Path, two: Path) -> None:
+    """Equal to the bit in all that goes on and in all that was written down, but for the time it took."""
+    states = [load_checkpoint(run) for run in (one, two)]
+    for state in states:
+        state.values["progress"].pop("seconds")
+    assert same_state(*states)
+    for name in ("evaluations.csv", "metrics.csv"):
+        assert (one / name).read_text() == (two / name).read_text()
+
+
 @pytest.mark.parametrize("learner", ["hype", "bc", "sac"])
 def test_a_resumed_command_is_bit_equal_to_an_unbroken_one(
     learner: str, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -89,12 +98,7 @@ def test_a_resumed_command_is_bit_equal_to_an_unbroken_one(
     resumed = last_line(capsys)
     assert resumed["return"] == whole["return"]
     assert resumed["steps"] == whole["steps"]
-    one, two = (load_checkpoint(tmp_path / name) for name in ("whole", "half"))
-    one.values["progress"].pop("seconds")
-    two.values["progress"].pop("seconds")
-    assert same_state(one, two)
-    for name in ("evaluations.csv", "metrics.csv"):
-        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "half" / name).read_text()
+    assert_same_run(tmp_path / "whole", tmp_path / "half")
 
 
 @pytest.mark.parametrize("learner", ["hype", "bc", "sac"])
@@ -117,68 +121,24 @@ def test_a_killed_training_goes_on_to_the_bit(learner: str, data_file: Path, tmp
     twice = f"steps={2 * saved}"
     assert main([f"resume={tmp_path / 'killed'}", twice, "quiet=true"]) == 0
     assert main(options(data_file, learner, tmp_path / "whole", *sizes[1:], twice)) == 0
-    one, two = (load_checkpoint(tmp_path / name) for name in ("whole", "killed"))
-    one.values["progress"].pop("seconds")
-    two.values["progress"].pop("seconds")
-    assert same_state(one, two)
-    for name in ("evaluations.csv", "metrics.csv"):
-        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-def shown(data_file: Path, directory: Path, *more: str) -> list[str]:
-    return [option for option in options(data_file, "hype", directory, *more) if option != "quiet=true"]
-
-
-def test_a_training_shows_how_it_goes_and_ends_with_a_table(
-    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(shown(data_file, tmp_path / "run")) == 0
-    lines = capsys.readouterr().out.splitlines()
-    result = json.loads(lines[-1])
-    assert lines[0].startswith(f"hype on hopper from {data_file}, 2 runs -> ")
-    assert any("absorbing" in line for line in lines[1:4])
-    evaluations = [line for line in lines if line.startswith("step ")]
-    assert [line.split(":")[0] for line in evaluations] == ["step 100", "step 200"]
-    assert all("steps/s" in line and line.endswith("left") for line in evaluations)
-    rows = {cells[0].strip(): [c.strip() for c in cells] for line in lines if len(cells := line.split("│")[1:-1]) > 4}
-    assert set(rows) == {"0", "1", "IQM"}
-    for run in range(2):
-        number, seed, score, returned, policy, *others = rows[str(run)]
-        assert (number, seed, policy) == (str(run), str(run), "200")
-        assert float(score) == pytest.approx(result["score"]["runs"][run], abs=6e-4)
-        assert float(returned) == pytest.approx(result["return"]["runs"][run], abs=0.06)
-        assert len(others) == 2, "selection and evaluation"
-    assert float(rows["IQM"][2]) == pytest.approx(result["score"]["iqm"], abs=6e-4)
-    assert float(rows["IQM"][3]) == pytest.approx(result["return"]["iqm"], abs=0.06)
-    ends = [line.split(" ")[0] for line in lines[-4:-1]]
-    assert ends == ["time", "curve", "policy"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
-def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left(data_file: Path, tmp_path: Path) -> None:
-    import pty
-
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "understudy.scripts.train", *shown(data_file, tmp_path / "run")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen(command, stdout=theirs, env=environment)
-    os.close(theirs)
-    seen = b""
-    while chunk := _read(ours):
-        seen += chunk
-    assert process.wait() == 0
-    text = seen.decode()
-    assert "200/200 steps" in text
-    assert "━" in text
-    assert re.search(r"\d+ steps/s", text)
-    assert re.search(r"0:00 left", text)
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 4096)
-    except OSError:  # the other end is closed
-        return b""
+def test_a_stop_before_the_first_evaluation_is_one_sentence_too(data_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    given = options(data_file, "bc", run, "steps=1000000", "evaluation.every=900000")
+    command = [sys.executable, "-m", "understudy.scripts.train", *given]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True)
+    while not (run / "checkpoints" / "last").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.count("\n") == 1
+    assert "resume=" in errors
+    assert not (run / "policy").exists()
+    load_checkpoint(run)
 
 
 def test_tensorboard_reads_the_scalars_and_drops_what_a_resumed_run_makes_again(tmp_path: Path) -> None:

@@ -92,10 +92,16 @@ def replay_problem(task: Task, recorded: Demonstrations) -> str | None:
     )
     if not whole:
         return "only some rows of its episodes are there, so they cannot be replayed"
+    return _drift(task, recorded, recorded.episode_seeds)
+
+
+def _drift(task: Task, recorded: Demonstrations, seeds: np.ndarray) -> str | None:
+    """Where replaying actions from their episode's seed leads away from the recorded observations, as a clause."""
+    ends = np.append(recorded.starts[1:], len(recorded))
     tasks = TaskBatch(task, [0])
     try:
         for episode, (begin, end) in enumerate(zip(recorded.starts, ends, strict=True)):
-            observation = tasks.reset_to_seed(0, int(recorded.episode_seeds[episode]))
+            observation = tasks.reset_to_seed(0, int(seeds[episode]))
             for row in range(begin, end):
                 gap = float(np.abs(observation - recorded.observations[row]).max())
                 if gap > TOLERANCE:

@@ -162,6 +162,22 @@ def gradient_penalty(slope: Tensor, target: float) -> Tensor:
     return (slope - target).square().mean(-1)
 
 
+def early_ends_in_words(absorbing: bool) -> str:
+    """What a learned reward makes of an early end, for the log."""
+    if absorbing:
+        return "absorbing states (the reward is relative to the absorbing state's)"
+    return "ignored, an ended episode is worth 0 whatever the reward's sign"
+
+
+def between_extremes(low: Tensor, high: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
+    """The absorbing state's score (R,) where scores have no bound of their own: the lowest seen where only the learner
+    ends early, the highest where only the expert does, and between them in proportion to the difference of their
+    shares of time there, ``expert`` and ``learner``. All (R,).
+    """
+    balance = (expert - learner) / (expert + learner)
+    return (low + high) / 2 + balance * (high - low) / 2
+
+
 def module_state(module: nn.Module, optimiser: Adam | OptimisticAdam) -> dict[str, Tensor]:
     """Parameters and buffers of a learned reward, and its optimiser's moments."""
     state = {f"network.{name}": value for name, value in module.state_dict().items()}

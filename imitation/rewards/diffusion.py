@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..diffusion import NoisePredictor, signal_levels
+from ..diffusion import NOISE_ROWS, NoisePredictor, signal_levels
 from ..networks import Activation, StackedMLP
 from ..randomness import Generators
 from ..replay import Batch
 from .gan import GanConfig, GanReward
 
-_BANK = 256  # rows' worth of noise, drawn anew with every update and shared by the batches until the next
-_LEAST = 1e-6
+_LEAST = 1e-6  # what a probability stays below 1 by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +47,8 @@ class DiffusionReward(GanReward):
         config = self.config
         leading, signal = (runs, config.members), signal_levels(config.times)
         self.predictor = NoisePredictor(leading, size, config.hidden, signal, config.activation)
-        self.register_buffer("noise", torch.zeros(runs, config.times, _BANK, size))
-        self.register_buffer("when", torch.zeros(runs, _BANK, dtype=torch.int64))
+        self.register_buffer("noise", torch.zeros(runs, config.times, NOISE_ROWS, size))
+        self.register_buffer("when", torch.zeros(runs, NOISE_ROWS, dtype=torch.int64))
 
     def stacks(self) -> list[StackedMLP]:
         """The networks to train."""
@@ -58,7 +57,7 @@ class DiffusionReward(GanReward):
     def prepare(self, generators: Generators) -> None:
         """New noise and times."""
         self.noise.copy_(generators.normal(tuple(self.noise.shape[1:])))
-        self.when.copy_(generators.integers(self.config.times, (_BANK,)))
+        self.when.copy_(generators.integers(self.config.times, (NOISE_ROWS,)))
 
     def scores(self, inputs: Tensor, batch: Batch, *, exact: bool = False) -> Tensor:
         """Each member's logits (R, M, B), every row at a time of its own."""
@@ -70,7 +69,7 @@ class DiffusionReward(GanReward):
         return _logits(self._errors(inputs, exact=True).neg().exp())
 
     def _errors(self, inputs: Tensor, *, exact: bool) -> Tensor:
-        which = torch.arange(inputs.shape[-2], device=inputs.device) % _BANK
+        which = torch.arange(inputs.shape[-2], device=inputs.device) % NOISE_ROWS
         noise = self.noise[:, 0, which].unsqueeze(1).expand_as(inputs)
         times = self.when[:, which].unsqueeze(1).expand(inputs.shape[:-1])
         return self.predictor.squares(inputs, noise, times, exact=exact).mean(-1)
@@ -78,7 +77,7 @@ class DiffusionReward(GanReward):
     def judged(self, inputs: Tensor, batch: Batch) -> Tensor:
         """Each member's logits (R, M, B) by the mean of D over all times, with noise of each time's own."""
         members, (count, size), times = self.config.members, inputs.shape[-2:], self.config.times
-        which = torch.arange(count, device=inputs.device) % _BANK
+        which = torch.arange(count, device=inputs.device) % NOISE_ROWS
         shape = (len(inputs), members, times * count)
         noise = self.noise[:, :, which].flatten(1, 2).unsqueeze(1).expand(*shape, size)
         rows = inputs.repeat(1, times, 1).unsqueeze(1).expand(*shape, size)

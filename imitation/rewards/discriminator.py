@@ -19,7 +19,7 @@ from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch
-from .base import LogProb, gradient_penalty, module_state, set_module_state, slopes
+from .base import LogProb, early_ends_in_words, gradient_penalty, module_state, set_module_state, slopes
 from .inputs import Inputs, input_size, network_inputs, sees_actions
 
 Combine = Literal["mean", "min", "max"]
@@ -119,9 +119,7 @@ class DiscriminatorReward(nn.Module):
     @property
     def early_ends(self) -> str:
         """What an early end is worth, in words."""
-        if self.config.absorbing:
-            return "absorbing states (the reward is relative to the absorbing state's)"
-        return "ignored, an ended episode is worth 0 whatever the reward's sign"
+        return early_ends_in_words(self.config.absorbing)
 
     def build(self, runs: int, size: int) -> None:
         """Make the networks, for ``size`` inputs X."""

@@ -11,17 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from ...robots import InputError, view_mask
-from ..diffusion import NoisePredictor, signal_levels, stratified_times
+from ..diffusion import NOISE_ROWS, NoisePredictor, signal_levels, stratified_times
 from ..networks import Activation, Normaliser
 from ..optimisers import Adam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch, RowLayout
-from .base import LogProb, module_state, set_module_state
+from .base import LogProb, between_extremes, early_ends_in_words, module_state, set_module_state
 from .inputs import Inputs, input_size, network_inputs, sees_actions
 
 _log = logging.getLogger(__name__)
-_BANK = 256  # rows' worth of noise, drawn anew with every update and shared by the batches until the next
 _TAIL = 0.05  # of the scores on either side are left out of their range: errors far from all data have no bound
 _TOGETHER = 16  # noise levels: their rows are in memory at once
 _TRACKED = 128  # rows of each side that tell how the scores lie
@@ -66,6 +65,11 @@ class ScoreConfig:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.standardise == "batch" and self.absorbing:
+            raise InputError(
+                "reward.standardise=batch takes every constant off the reward, the absorbing state's with it: add "
+                "reward.absorbing=false, or choose another"
+            )
         if not 1 <= self.levels <= self.last_time <= self.times:
             raise InputError(
                 f"reward.levels={self.levels} noise levels among the first reward.last_time={self.last_time} of "
@@ -75,15 +79,14 @@ class ScoreConfig:
 
 class ScoreReward(nn.Module):
     """r(s) = E_{t,ε}[‖ε_L(s_t, t) − ε‖² − ‖ε_E(s_t, t) − ε‖²], the learner's error less the expert's (Wu et al. 2024,
-    "Diffusing States and Matching Scores", arXiv 2410.13855): both are the same distance where the distributions are.
+    "Diffusing States and Matching Scores", arXiv 2410.13855). Its mean is 0 where both distributions are the same.
 
     The expectation is over ``levels`` stratified times a row, with the same noise for both predictors. The noise is
     drawn anew with each update of the reward, and not with each batch: what a batch is worth is a function of it.
 
     A score does not say how often a state far from all others is visited, so an absorbing state (where an early end
-    leads, for ever) has no score of its own here. As with moment matching, it is worth the lowest of the scores seen
-    where only the learner ends early, the highest where only the expert does, and between them in proportion to
-    their shares of time there; the lowest and highest leave out 5 %. Rewards are relative to it, so that an ended
+    leads, for ever) has no score of its own here. As with moment matching, it lies between the extremes of the scores
+    seen (:func:`~.base.between_extremes`), the outermost 5 % left out. Rewards are relative to it, so that an ended
     episode is worth 0 and a reward that is the same everywhere leaves the learner indifferent to ending.
     """
 
@@ -114,8 +117,8 @@ class ScoreReward(nn.Module):
         signal = signal_levels(config.times)
         self.expert = NoisePredictor((runs,), size, config.hidden, signal, config.activation)
         self.learner = NoisePredictor((runs,), size, config.hidden, signal, config.activation)
-        self.register_buffer("noise", torch.zeros(runs, config.levels, _BANK, size))
-        self.register_buffer("when", torch.zeros(runs, config.levels, _BANK, dtype=torch.int64))
+        self.register_buffer("noise", torch.zeros(runs, config.levels, NOISE_ROWS, size))
+        self.register_buffer("when", torch.zeros(runs, config.levels, NOISE_ROWS, dtype=torch.int64))
         self.register_buffer("spread", torch.ones(runs))
         self.register_buffer("absorbing", torch.zeros(runs))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -145,9 +148,7 @@ class ScoreReward(nn.Module):
     @property
     def early_ends(self) -> str:
         """What an early end is worth, in words."""
-        if self.config.absorbing:
-            return "absorbing states (the reward is relative to the absorbing state's)"
-        return "ignored, an ended episode is worth 0 whatever the reward's sign"
+        return early_ends_in_words(self.config.absorbing)
 
     def inputs(self, batch: Batch) -> Tensor:
         """What is diffused (..., B, X), observations standardised."""
@@ -167,7 +168,7 @@ class ScoreReward(nn.Module):
     def scores(self, batch: Batch) -> Tensor:
         """The learner's error less the expert's (R, B) of a batch."""
         rows = self.inputs(batch)
-        which = torch.arange(rows.shape[-2], device=rows.device) % _BANK
+        which = torch.arange(rows.shape[-2], device=rows.device) % NOISE_ROWS
         total = torch.zeros(rows.shape[:-1], device=rows.device)
         for some in torch.arange(self.config.levels, device=rows.device).split(_TOGETHER):
             every = rows.repeat(1, len(some), 1)  # level after level, each with all rows
@@ -196,8 +197,8 @@ class ScoreReward(nn.Module):
     ) -> Mapping[str, Tensor]:
         """One step of the learner's predictor on its rows (R, B); before the first, all of the expert's.
 
-        Returns health metrics (R,): both errors, and the scores on both sides. ``ended`` are the shares of time that
-        expert and learner spend after an early end, each (R,).
+        Returns health metrics (R,): the learner's error, and the scores on both sides. ``ended`` are the shares of time
+        that expert and learner spend after an early end, each (R,).
         """
         if not self.updates:
             self._fit_expert(generators)
@@ -246,9 +247,7 @@ class ScoreReward(nn.Module):
         if self.config.standardise == "spread":
             self.spread.lerp_(scores.std(-1).clamp(min=1e-6), rate)
         low, high = (scores.quantile(share, -1) for share in (_TAIL, 1 - _TAIL))
-        expert, learner = ended
-        balance = (expert - learner) / (expert + learner)
-        self.absorbing.copy_((low + high) / 2 + balance * (high - low) / 2)
+        self.absorbing.copy_(between_extremes(low, high, *ended))
 
     def training_state(self) -> dict[str, Tensor]:
         """Parameters, noise, scale and optimiser moments."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .base import between_extremes
 from .discriminator import DiscriminatorReward
 
 
@@ -26,12 +27,10 @@ class WassersteinReward(DiscriminatorReward):
         return {}
 
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
-        """An extreme of the scores seen: the lowest where only the learner ends early, the highest where only the
-        expert does, and between them in proportion to the difference of their shares of time there.
+        """Between the extremes of the scores seen (:func:`~.base.between_extremes`).
 
         A maximiser over a class of bounded functions would put its bound there; the range of the batch's scores
         is the bound at hand.
         """
         low, high = scores.aminmax(dim=-1)
-        balance = (expert - learner) / (expert + learner)
-        return (low + high) / 2 + balance * (high - low) / 2
+        return between_extremes(low, high, expert, learner)
