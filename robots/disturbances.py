@@ -20,6 +20,7 @@ mujoco: Any = _untyped_mujoco
 
 _BODY = ("mass", "length", "friction")
 _HELD = 1e-3  # rad or m that a frozen joint may give way before its limit pushes back
+_LIFTS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Disturbances:
 
     ``tremble`` is the probability with which an action is replaced by a uniform random one when it is taken
     (what is stored and learned from is the action that was meant). ``actuators`` are factors of what the motors of
-    the named joints give: 0.5 weakens, 0 leaves a joint limp. ``frozen`` joints are held in the middle of their
-    range (where they start, if they have none). ``bodies`` are factors of a body's ``mass``, ``length`` (its own
-    shape, and where its children hang) and ``friction``. ``removed`` bodies are gone with all that hangs on them.
-    A model file that sets its total mass, as HalfCheetah's does, keeps it when lengths change or bodies go.
+    the named joints give: 0.5 weakens, 0 leaves a joint limp. ``frozen`` joints are held where they start (in the
+    middle of their range when they start beyond it, as an ant's ankles do). ``bodies`` are factors of a body's
+    ``mass``, ``length`` (its own shape, and where its children hang) and ``friction`` (of its contacts). ``removed``
+    bodies are gone with all that hangs on them. A body goes by its name or by that of one of its shapes, as an ant's
+    shins have none of their own. A robot that longer legs would have start in the floor starts as much higher. A model
+    file that sets its total mass, as HalfCheetah's does, keeps it when lengths change or bodies go.
     """
 
     tremble: float = 0.0
@@ -98,20 +101,22 @@ class Disturbances:
         Errors: :class:`InputError` with the nearest names for a joint or body that it does not have.
         """
         if any("length" in change for change in self.bodies.values()) or self.removed:
+            depth = _depth(environment)
             _replace_model(environment, self._respecified(environment))
+            _lift(environment, depth)
         model = environment.model
         for joint, factor in self.actuators.items():
             motors = np.flatnonzero(model.actuator_trnid[:, 0] == _index(model, "joint", joint))
             if not len(motors):
                 raise InputError(f"disturbances.actuators: the joint {joint!r} has no motor")
             model.actuator_gear[motors] *= factor
-        for joint in self.frozen:
-            _freeze(model, _index(model, "joint", joint))
+        _freeze(environment, [_index(model, "joint", joint) for joint in self.frozen])
         for body, change in self.bodies.items():
-            index = _index(model, "body", body)
+            index = _body(model, body)
             model.body_mass[index] *= change.get("mass", 1.0)
             model.body_inertia[index] *= change.get("mass", 1.0)
-            model.geom_friction[model.geom_bodyid == index] *= change.get("friction", 1.0)
+            if "friction" in change:
+                _rub(model, index, change["friction"], body)
         # What MuJoCo works out from masses when it compiles; it needs the state at rest, and leaves it there.
         mujoco.mj_setConst(model, environment.data)
 
@@ -120,14 +125,56 @@ class Disturbances:
         specification = mujoco.MjSpec.from_file(environment.fullpath)
         for body, change in self.bodies.items():
             if "length" in change:
-                _index(environment.model, "body", body)
-                _stretch(specification.body(body), change["length"])
+                _body(environment.model, body)
+                _stretch(_specified(specification, body), change["length"])
         for body in self.removed:
-            index = _index(environment.model, "body", body)
+            index = _body(environment.model, body)
             if environment.model.body_parentid[index] == 0:
                 raise InputError(f"disturbances.removed: {body!r} is the whole robot, and something has to be left")
-            specification.delete(specification.body(body))
+            specification.delete(_specified(specification, body))
         return specification.compile()
+
+
+def _specified(specification: Any, name: str) -> Any:
+    """The body of a specification by its own name or one of its shapes'."""
+    return specification.body(name) or specification.geom(name).parent
+
+
+def _depth(environment: MujocoEnv) -> float:
+    """How deep the robot is in what surrounds it where it starts, in metres."""
+    model, data = environment.model, mujoco.MjData(environment.model)
+    data.qpos[:] = environment.init_qpos
+    mujoco.mj_forward(model, data)
+    fixed = [model.geom_bodyid[list(contact.geom)].min() == 0 for contact in data.contact]
+    return max([-contact.dist for contact, counts in zip(data.contact, fixed, strict=True) if counts], default=0.0)
+
+
+def _lift(environment: MujocoEnv, depth: float) -> None:
+    """Start a robot that can rise no deeper in the floor than ``depth``, its depth as it was."""
+    model = environment.model
+    kinds, free = model.jnt_type, int(mujoco.mjtJoint.mjJNT_FREE)
+    rises = (kinds == int(mujoco.mjtJoint.mjJNT_SLIDE)) & (np.abs(model.jnt_axis[:, 2]) > 0.99)
+    of_root = model.body_parentid[model.jnt_bodyid] == 0
+    for joint in np.flatnonzero(of_root & (rises | (kinds == free))):
+        height = model.jnt_qposadr[joint] + (2 if kinds[joint] == free else 0)
+        sign = 1.0 if kinds[joint] == free else np.sign(model.jnt_axis[joint, 2])
+        for _ in range(_LIFTS):  # once it has left one floor it may meet another shape
+            deeper = _depth(environment) - depth
+            if deeper <= _HELD:
+                return
+            environment.init_qpos[height] += sign * deeper
+
+
+def _rub(model: Any, body: int, factor: float, name: str) -> None:
+    """Change what a body's contacts rub: MuJoCo takes the larger friction of two shapes, unless one has priority."""
+    surroundings, shapes = model.geom_bodyid == 0, model.geom_bodyid == body
+    floor = model.geom_friction[surroundings].max(0, initial=0.0)
+    friction = np.maximum(model.geom_friction[shapes], floor)
+    if not friction[:, 0].any():
+        raise InputError(f"disturbances.bodies.{name}.friction: nothing rubs in its contacts, a factor changes nothing")
+    model.geom_friction[shapes] = factor * friction
+    model.geom_priority[shapes] = 1
+    model.geom_condim[shapes] = np.maximum(model.geom_condim[shapes], model.geom_condim[surroundings].max(initial=1))
 
 
 def _stretch(body: Any, factor: float) -> None:
@@ -158,15 +205,45 @@ def _replace_model(environment: MujocoEnv, model: Any) -> None:
     environment.observation_space = Box(-np.inf, np.inf, (size,), np.float64)
 
 
-def _freeze(model: Any, joint: int) -> None:
-    """Hold a hinge or slide joint where it is."""
-    if model.jnt_type[joint] not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
-        raise InputError(f"disturbances.frozen: {model.joint(joint).name!r} turns or moves freely, it cannot be held")
-    held = model.qpos0[model.jnt_qposadr[joint]]
-    if model.jnt_limited[joint]:
-        held = model.jnt_range[joint].mean()
-    model.jnt_limited[joint] = 1
-    model.jnt_range[joint] = (held - _HELD, held + _HELD)
+def _freeze(environment: MujocoEnv, joints: Sequence[int]) -> None:
+    """Hold hinge or slide joints where they start, from the first moment of every episode."""
+    model: Any = environment.model
+    for joint in joints:
+        if model.jnt_type[joint] not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+            name = model.joint(joint).name
+            raise InputError(f"disturbances.frozen: {name!r} turns or moves freely, it cannot be held")
+        held = environment.init_qpos[model.jnt_qposadr[joint]]
+        low, high = model.jnt_range[joint]
+        if model.jnt_limited[joint] and not low <= held <= high:
+            held = (low + high) / 2
+        environment.init_qpos[model.jnt_qposadr[joint]] = held
+        model.jnt_limited[joint] = 1
+        model.jnt_range[joint] = (held - _HELD, held + _HELD)
+    if joints:
+        _start_held(environment, list(joints))
+
+
+def _start_held(environment: MujocoEnv, joints: list[int]) -> None:
+    """Leave frozen joints out of what a reset draws: their limits would throw them back with a jolt."""
+    where, speeds = environment.model.jnt_qposadr[joints], environment.model.jnt_dofadr[joints]
+    draw = environment.reset_model
+
+    def reset_model() -> Any:
+        draw()
+        positions, velocities = environment.data.qpos.copy(), environment.data.qvel.copy()
+        positions[where], velocities[speeds] = environment.init_qpos[where], 0.0
+        environment.set_state(positions, velocities)
+        return environment._get_obs()  # pyright: ignore
+
+    environment.reset_model = reset_model
+
+
+def _body(model: Any, name: str) -> int:
+    """The number of a body by its own name or one of its shapes'."""
+    shapes = [model.geom(index).name for index in range(model.ngeom)]
+    if name and name in shapes and model.geom_bodyid[shapes.index(name)] != 0:
+        return int(model.geom_bodyid[shapes.index(name)])
+    return _index(model, "body", name)
 
 
 def _index(model: Any, kind: str, name: str) -> int:
@@ -174,7 +251,8 @@ def _index(model: Any, kind: str, name: str) -> int:
     count = {"joint": model.njnt, "body": model.nbody}[kind]
     names = [getattr(model, kind)(index).name for index in range(count)]
     if name not in names or not name:
-        raise InputError(f"the robot has no {kind} {name!r}: {nearest(name, [n for n in names if n])}")
+        shapes = [model.geom(i).name for i in range(model.ngeom) if model.geom_bodyid[i]] if kind == "body" else []
+        raise InputError(f"the robot has no {kind} {name!r}: {nearest(name, [n for n in (*names, *shapes) if n])}")
     return names.index(name)
 
 

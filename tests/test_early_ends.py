@@ -30,22 +30,32 @@ def make_constant(reward: DiscriminatorReward, score: float) -> None:
 
 
 def test_the_score_after_an_end_follows_the_shares_of_time() -> None:
-    scores = torch.tensor([[-3.0, 0.0, 1.0]])
+    scores = torch.tensor([[-3.0, 0.0, 1.0]])  # the log ratio of the shares goes no further
     gan, wasserstein = make("logit", 1), make("wasserstein", 1)
     for expert, learner, logit, moment in (
         (0.1, 0.1, 0.0, -1.0),
         (0.1, 0.4, -np.log(4), -1.0 - 0.6 * 2),
-        (0.4, 0.1, np.log(4), -1.0 + 0.6 * 2),
+        (0.2, 0.1, np.log(2), -1.0 + 2 / 3),
+        (0.4, 0.1, 1.0, -1.0 + 0.6 * 2),
+        (1e-4, 0.9, -3.0, -1.0 - 0.8999 / 0.9001 * 2),
     ):
         pair = shares(expert, learner, 1)
         assert gan.absorbing_score(scores, *pair).item() == pytest.approx(logit, abs=1e-5)
         assert wasserstein.absorbing_score(scores, *pair).item() == pytest.approx(moment, abs=1e-5)
     # A discriminator step applies it, and the rewards are then relative to it.
     reward = make("logit")
-    reward.update(rows(0.6, 1), rows(-0.6, 2), shares(0.1, 0.4), Generators([0, 1]), standard_log_prob)
+    with torch.no_grad():
+        reward.net.net.weights[-1] *= 1_000  # scores further apart than the logarithm
+    sides, generators = (rows(0.6, 1), rows(-0.6, 2)), Generators([0, 1])
+    reward.update(*sides, shares(0.1, 0.4), generators, standard_log_prob)
     torch.testing.assert_close(reward.absorbing, torch.full((2,), -np.log(4), dtype=torch.float32))
     batch = rows(0.0, 3)
     torch.testing.assert_close(reward.relabel(batch), reward.net(reward.inputs(batch)).squeeze(1) + np.log(4))
+    # The next steps move it slowly: the second half of the way, the third by a third of what is left.
+    for step in (2, 3):
+        before = reward.absorbing.clone()
+        reward.update(*sides, shares(0.1, 0.1), generators, standard_log_prob)
+        torch.testing.assert_close(reward.absorbing, before * (1 - 1 / step))
 
 
 def learn_to_end_or_stay(rewards: list[DiscriminatorReward]) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from ...robots import InputError
 from ..networks import Discriminator, Normaliser, StackedMLP
 from ..replay import Batch
-from .base import LogProb
+from .base import LogProb, log_ratio
 from .discriminator import DiscriminatorConfig, DiscriminatorReward
 
 
@@ -102,4 +102,4 @@ class AirlReward(DiscriminatorReward):
 
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
         """log p_E / p_L, as for :class:`~understudy.imitation.rewards.GanReward`."""
-        return expert.log() - learner.log()
+        return log_ratio(*scores.aminmax(dim=-1), expert, learner)

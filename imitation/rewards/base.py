@@ -178,6 +178,16 @@ def between_extremes(low: Tensor, high: Tensor, expert: Tensor, learner: Tensor)
     return (low + high) / 2 + balance * (high - low) / 2
 
 
+def log_ratio(low: Tensor, high: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
+    """The absorbing state's logit (R,): log p_E / p_L of the shares of time there, within the logits seen. All (R,).
+
+    That ratio is the optimal logit of a single point. Where one side never ends early it has no bound, though, while
+    those of living states are held together by the gradient penalty: unbounded, nothing but staying alive would count
+    in a reward that is the logit itself.
+    """
+    return (expert.log() - learner.log()).clamp(low, high)
+
+
 def module_state(module: nn.Module, optimiser: Adam | OptimisticAdam) -> dict[str, Tensor]:
     """Parameters and buffers of a learned reward, and its optimiser's moments."""
     state = {f"network.{name}": value for name, value in module.state_dict().items()}

@@ -23,6 +23,7 @@ from .base import LogProb, early_ends_in_words, gradient_penalty, module_state, 
 from .inputs import Inputs, input_size, network_inputs, sees_actions
 
 Combine = Literal["mean", "min", "max"]
+_ABSORBING_RATE = 0.02  # what the absorbing state's score takes of each update's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ class DiscriminatorReward(nn.Module):
       r(s, a) − r_abs, and an early end worth 0: the critic never has to learn the absorbing state's value, and
       follows at once when its reward moves.
     * The absorbing state is a single point, so its score needs no network. It follows from the shares of time
-      that expert and learner spend there (:meth:`absorbing_score`).
+      that expert and learner spend there (:meth:`absorbing_score`), slowly averaged.
 
     The scores of living states compare only living rows: the constant log((1 − e)/(1 − l)) of the shares e and l,
     which would add to the worth of staying alive while the learner rarely does, is left out.
@@ -83,6 +84,7 @@ class DiscriminatorReward(nn.Module):
     learned = True
     needs_log_prob = False
     absorbing: Tensor
+    updates: Tensor
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class DiscriminatorReward(nn.Module):
         self.precision = precision
         self.build(runs, input_size(config.inputs, observation_size, action_size))
         self.register_buffer("absorbing", torch.zeros(runs))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     @classmethod
     def create(cls, config: DiscriminatorConfig, setting: Setting) -> Self:
@@ -211,7 +214,10 @@ class DiscriminatorReward(nn.Module):
         penalty, slope = self._penalty(inputs[:, :size], inputs[:, size:], generators)
         self.optimiser.step((loss + self.config.penalty_weight * penalty).sum())
         combined = self.combined(scores.detach())
-        self.absorbing.copy_(self.absorbing_score(combined, *ended))
+        self.updates += 1
+        # Every reward is relative to it: as noisy as a batch's extremes are it would shake all values at once.
+        rate = torch.clamp(1 / self.updates, min=_ABSORBING_RATE)
+        self.absorbing.lerp_(self.absorbing_score(combined, *ended), rate)
         low, high = self.form(combined).aminmax(dim=-1)
         return {
             "discriminator_loss": loss.detach().mean(1),

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.nn import functional
 
+from .base import log_ratio
 from .discriminator import DiscriminatorConfig, DiscriminatorReward
 
 GanForm = Literal["softplus", "logit", "log-sigmoid"]
@@ -41,5 +42,5 @@ class GanReward(DiscriminatorReward):
         return functional.softplus(-expert), functional.softplus(learner)
 
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
-        """log p_E / p_L, the optimal logit of a single point."""
-        return expert.log() - learner.log()
+        """log p_E / p_L (:func:`~.base.log_ratio`)."""
+        return log_ratio(*scores.aminmax(dim=-1), expert, learner)

@@ -247,7 +247,7 @@ class ScoreReward(nn.Module):
         if self.config.standardise == "spread":
             self.spread.lerp_(scores.std(-1).clamp(min=1e-6), rate)
         low, high = (scores.quantile(share, -1) for share in (_TAIL, 1 - _TAIL))
-        self.absorbing.copy_(between_extremes(low, high, *ended))
+        self.absorbing.lerp_(between_extremes(low, high, *ended), rate)
 
     def training_state(self) -> dict[str, Tensor]:
         """Parameters, noise, scale and optimiser moments."""
