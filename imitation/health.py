@@ -1,4 +1,4 @@
-"""Says in one sentence, once, when a discriminator has stopped teaching anything."""
+"""Says in one sentence, once a run, when a learned reward has stopped teaching anything."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ from collections.abc import Mapping, Sequence
 
 PATIENCE = 10  # rows of metrics in a row, so that a bad moment is not a diagnosis
 _SURE, _LOST = 0.02, 0.99 * math.log(2)  # nats: certain of every row, and no better than a coin
+_COIN = 0.54  # of 128 rows a side, three standard deviations above an accuracy of a half
+_FLAT = 0.05  # the slope of a score that says nothing of the way, where the penalty asks for about 1
+
+_SATURATED = (
+    "is certain of every row, so its reward gives no direction: try a larger reward.penalty_weight, a smaller "
+    "reward.learning_rate or reward.input_noise=0.1"
+)
+_COLLAPSED = (
+    "cannot tell expert from learner: either the learner is as good as the expert (see the scores), or try a larger "
+    "reward.learning_rate or a smaller reward.penalty_weight"
+)
+_ALIKE = (
+    "cannot tell expert from learner: either the learner is as good as the expert (see the scores), or try a larger "
+    "reward.learning_rate, or a smaller reward.recent_rows so that it follows the learner"
+)
 
 
 class DiscriminatorHealth:
@@ -15,36 +30,39 @@ class DiscriminatorHealth:
     A discriminator that is certain of every row on both sides (saturation) gives the learner no direction; one
     that cannot tell expert from learner at all (collapse) gives the same reward everywhere. The second is also
     what a perfect learner looks like, which the sentence says.
+
+    A classifier shows both by its entropy. A score without probabilities is saturated where it is right about every row
+    and has no slope, and collapsed where it is right about no more rows than a coin.
     """
 
     def __init__(self, runs: int) -> None:
-        self._saturated, self._collapsed = [0] * runs, [0] * runs
-        self._said: set[str] = set()
+        self._in_a_row: dict[str, list[int]] = {sentence: [0] * runs for sentence in (_SATURATED, _COLLAPSED, _ALIKE)}
+        self._said: set[tuple[str, int]] = set()
 
     def check(self, metrics: Mapping[str, Sequence[float]]) -> list[str]:
         """New warnings, from one row of metrics (each with a value per run)."""
-        if "discriminator_entropy" not in metrics:
+        if "accuracy_expert" not in metrics:
             return []
-        for run, entropy in enumerate(metrics["discriminator_entropy"]):
-            sure = min(metrics["accuracy_expert"][run], metrics["accuracy_learner"][run]) > 0.999
-            self._saturated[run] = self._saturated[run] + 1 if entropy < _SURE and sure else 0
-            self._collapsed[run] = self._collapsed[run] + 1 if entropy > _LOST else 0
-        found = {
-            "saturated": (
-                self._saturated,
-                "is certain of every row, so its reward gives no direction: try a larger reward.penalty_weight, "
-                "a smaller reward.learning_rate or reward.input_noise=0.1",
-            ),
-            "collapsed": (
-                self._collapsed,
-                "cannot tell expert from learner: either the learner is as good as the expert (see the scores), "
-                "or try a larger reward.learning_rate or a smaller reward.penalty_weight",
-            ),
-        }
         warnings: list[str] = []
-        for name, (counts, sentence) in found.items():
-            runs = [str(run) for run, count in enumerate(counts) if count >= PATIENCE]
-            if runs and name not in self._said:
-                self._said.add(name)
-                warnings.append(f"the discriminator of run {', '.join(runs)} {sentence}")
+        for sentence, counts in self._in_a_row.items():
+            for run, count in enumerate(counts):
+                is_so = sentence == _diagnosis({name: values[run] for name, values in metrics.items()})
+                counts[run] = count + 1 if is_so else 0
+            new = [run for run, count in enumerate(counts) if count >= PATIENCE and (sentence, run) not in self._said]
+            if new:
+                self._said.update((sentence, run) for run in new)
+                warnings.append(f"the learned reward of run {', '.join(map(str, new))} {sentence}")
         return warnings
+
+
+def _diagnosis(metrics: Mapping[str, float]) -> str | None:
+    """What is wrong with one run's reward at the moment."""
+    accuracies = metrics["accuracy_expert"], metrics["accuracy_learner"]
+    entropy, slope = metrics.get("discriminator_entropy"), metrics.get("discriminator_slope")
+    if entropy is None:
+        if min(accuracies) > 0.999 and slope is not None and slope < _FLAT:
+            return _SATURATED
+        return _ALIKE if sum(accuracies) / 2 < _COIN else None
+    if entropy < _SURE and min(accuracies) > 0.999:
+        return _SATURATED
+    return _COLLAPSED if entropy > _LOST else None

@@ -31,6 +31,29 @@ def test_saturation_and_collapse_are_said_once(entropy: float, accuracy: float, 
         assert "try" in warnings[0]
 
 
+def unbounded(accuracy: float, slope: float) -> dict[str, list[float]]:
+    return {"accuracy_expert": [accuracy], "accuracy_learner": [accuracy], "discriminator_slope": [slope]}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "slope", "word"), [(1.0, 0.001, "certain"), (0.5, 1.0, "cannot tell"), (1.0, 1.0, ""), (0.8, 0.3, "")]
+)
+def test_a_score_without_probabilities_has_a_health_too(accuracy: float, slope: float, word: str) -> None:
+    health = DiscriminatorHealth(1)
+    warnings = [sentence for _ in range(4 * PATIENCE) for sentence in health.check(unbounded(accuracy, slope))]
+    assert len(warnings) == (1 if word else 0)
+    assert all(word in sentence for sentence in warnings)
+
+
+def test_each_run_is_named_when_its_turn_comes() -> None:
+    health = DiscriminatorHealth(2)
+    first = [w for _ in range(2 * PATIENCE) for w in health.check(row(0.001, 1.0))]
+    both = {name: [values[1]] * 2 for name, values in row(0.001, 1.0).items()}
+    second = [w for _ in range(2 * PATIENCE) for w in health.check(both)]
+    assert ["run 1 " in w for w in first] == [True]
+    assert ["run 0 " in w for w in second] == [True]
+
+
 def test_a_bad_moment_is_no_diagnosis() -> None:
     health = DiscriminatorHealth(2)
     for _ in range(5):
@@ -42,12 +65,13 @@ def test_learners_without_a_discriminator_have_no_opinion() -> None:
     assert DiscriminatorHealth(1).check({"critic_loss": [1.0]}) == []
 
 
-@pytest.mark.parametrize("learner", ["hype", "mm", "airl"])
+@pytest.mark.parametrize("learner", ["hype", "mm", "airl", "smiling"])
 def test_learned_rewards_log_what_the_watch_needs(make: Make, learner: str) -> None:
     training = make(learner)
     metrics: dict[str, list[float]] = {}
     while training.steps < 200:
         metrics = {name: value.tolist() for name, value in training.advance().items()}
-    assert {"discriminator_slope", "reward_low", "reward_high"} <= metrics.keys()
+    assert {"accuracy_expert", "accuracy_learner", "reward_low", "reward_high"} <= metrics.keys()
+    assert learner == "smiling" or "discriminator_slope" in metrics  # it has none, and no classifier
     assert DiscriminatorHealth(2).check(metrics) == []
     training.close()

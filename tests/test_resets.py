@@ -139,6 +139,29 @@ def test_recordings_without_states_are_replayed_and_the_steps_counted(demonstrat
     tasks.close()
 
 
+def test_the_check_of_a_replay_is_counted_once_and_for_every_run(
+    demonstrations: Demonstrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, step = [0], TaskBatch.step
+
+    def counted(self: TaskBatch, actions: np.ndarray, purpose: Any, where: np.ndarray | None = None) -> Any:
+        calls[0] += len(self) if where is None else int(where.sum())
+        return step(self, actions, purpose, where)
+
+    recorded = seeded(demonstrations)
+    monkeypatch.setattr(TaskBatch, "step", counted)
+    alone = ExpertResets.create(RecordedConfig(share=0.9), setting(recorded, runs=1))
+    tasks = TaskBatch(HOPPER, [0])
+    for _ in range(10):
+        alone.reset(tasks)
+    assert tasks.counts["reset"][0] == calls[0] > calls[0] - len(recorded) > 0
+    tasks.close()
+    pair, tasks = ExpertResets.create(RecordedConfig(), setting(recorded, runs=2)), TaskBatch(HOPPER, [0, 1])
+    pair.reset(tasks)
+    assert tasks.counts["reset"].tolist() == [len(recorded)] * 2
+    tasks.close()
+
+
 def test_a_replay_that_drifts_is_refused_at_the_start(demonstrations: Demonstrations) -> None:
     recorded = seeded(demonstrations)
     observations = recorded.observations.copy()

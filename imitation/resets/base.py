@@ -93,10 +93,11 @@ class InitialResets:
 class Start:
     """One way to start an episode of one environment. The base keeps nothing between episodes.
 
-    ``about`` is for the log: whatever its name does not say.
+    ``about`` is for the log: whatever its name does not say. ``steps`` are those that it took when it was made.
     """
 
     about = ""
+    steps = 0
 
     def prepare(self) -> None:
         """Called once before a training that starts anew."""
@@ -162,6 +163,7 @@ class MixedResets:
         """Start new episodes everywhere, or where the mask (R,) is true; returns observations (R, O)."""
         if not self._begun:
             self._begun = True
+            tasks.counts["reset"] += sum(way.steps for way in self.starts.values())
             return tasks.reset(where)
         observations = np.zeros((len(tasks), tasks.spaces.observation_size), np.float32)
         ways = list(self.starts.values())

@@ -21,7 +21,8 @@ class RecordedStart(Start):
 
     The simulator's state is set where the file has it and it gives back the recorded observation (checked for
     every row when this is made); otherwise the episode's recorded actions are replayed from its seed up to the
-    row, which takes steps, if that leads back to every recorded observation. ``method`` says which of the two it is.
+    row, which takes steps, if that leads back to every recorded observation (checked as well, and those steps are
+    counted too). ``method`` says which of the two it is.
     """
 
     def __init__(self, task: Task, recorded: Demonstrations) -> None:
@@ -30,7 +31,7 @@ class RecordedStart(Start):
         self.method = "states" if problem is None else "replay"
         self.about = "states set" if problem is None else f"replayed from its seeds: {problem}"
         if problem is not None:
-            unable = replay_problem(task, recorded)
+            unable, self.steps = replay_problem(task, recorded)
             if unable is not None:
                 raise InputError(
                     f"{recorded.source}: no resets to its states: {problem}; and {unable}; choose resets=initial, or "
@@ -79,36 +80,39 @@ def states_problem(task: Task, recorded: Demonstrations) -> str | None:
     )
 
 
-def replay_problem(task: Task, recorded: Demonstrations) -> str | None:
-    """Why the recorded episodes cannot be replayed, as a clause; none when each leads back to what was recorded."""
+def replay_problem(task: Task, recorded: Demonstrations) -> tuple[str | None, int]:
+    """Why the recorded episodes cannot be replayed, as a clause, and the steps that it took to find out.
+
+    No clause when each episode leads back to what was recorded.
+    """
     if recorded.episode_seeds is None:
-        return "its episodes have no seeds to be replayed from"
+        return "its episodes have no seeds to be replayed from", 0
     if not recorded.acted:
-        return "it has no actions to be replayed"
+        return "it has no actions to be replayed", 0
     ends = np.append(recorded.starts[1:], len(recorded))
     whole = all(
         np.array_equal(recorded.times[begin:end], np.arange(end - begin))
         for begin, end in zip(recorded.starts, ends, strict=True)
     )
     if not whole:
-        return "only some rows of its episodes are there, so they cannot be replayed"
-    return _drift(task, recorded, recorded.episode_seeds)
-
-
-def _drift(task: Task, recorded: Demonstrations, seeds: np.ndarray) -> str | None:
-    """Where replaying actions from their episode's seed leads away from the recorded observations, as a clause."""
-    ends = np.append(recorded.starts[1:], len(recorded))
+        return "only some rows of its episodes are there, so they cannot be replayed", 0
     tasks = TaskBatch(task, [0])
     try:
-        for episode, (begin, end) in enumerate(zip(recorded.starts, ends, strict=True)):
-            observation = tasks.reset_to_seed(0, int(seeds[episode]))
-            for row in range(begin, end):
-                gap = float(np.abs(observation - recorded.observations[row]).max())
-                if gap > TOLERANCE:
-                    return f"replaying episode {episode} from its seed drifts by {gap:.2g} after {row - begin} steps"
-                observation = tasks.step(recorded.actions[None, row], "reset").next_observations[0]
+        return _drift(tasks, recorded, recorded.episode_seeds), int(tasks.counts["reset"][0])
     finally:
         tasks.close()
+
+
+def _drift(tasks: TaskBatch, recorded: Demonstrations, seeds: np.ndarray) -> str | None:
+    """Where replaying actions from their episode's seed leads away from the recorded observations, as a clause."""
+    ends = np.append(recorded.starts[1:], len(recorded))
+    for episode, (begin, end) in enumerate(zip(recorded.starts, ends, strict=True)):
+        observation = tasks.reset_to_seed(0, int(seeds[episode]))
+        for row in range(begin, end):
+            gap = float(np.abs(observation - recorded.observations[row]).max())
+            if gap > TOLERANCE:
+                return f"replaying episode {episode} from its seed drifts by {gap:.2g} after {row - begin} steps"
+            observation = tasks.step(recorded.actions[None, row], "reset").next_observations[0]
     return None
 
 

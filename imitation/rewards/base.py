@@ -178,6 +178,16 @@ def between_extremes(low: Tensor, high: Tensor, expert: Tensor, learner: Tensor)
     return (low + high) / 2 + balance * (high - low) / 2
 
 
+def told_apart(expert: Tensor, learner: Tensor) -> dict[str, Tensor]:
+    """How well scores without a zero of their own tell expert rows (R, B) from the learner's: the shares of both (R,)
+    on their side of the middle between the two means."""
+    middle = (expert.mean(-1, keepdim=True) + learner.mean(-1, keepdim=True)) / 2
+    return {
+        "accuracy_expert": (expert > middle).float().mean(-1),
+        "accuracy_learner": (learner < middle).float().mean(-1),
+    }
+
+
 def log_ratio(low: Tensor, high: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
     """The absorbing state's logit (R,): log p_E / p_L of the shares of time there, within the logits seen. All (R,).
 

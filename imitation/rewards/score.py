@@ -17,7 +17,7 @@ from ..optimisers import Adam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch, RowLayout
-from .base import LogProb, between_extremes, early_ends_in_words, module_state, set_module_state
+from .base import LogProb, between_extremes, early_ends_in_words, module_state, set_module_state, told_apart
 from .inputs import Inputs, input_size, network_inputs, sees_actions
 
 _log = logging.getLogger(__name__)
@@ -209,12 +209,16 @@ class ScoreReward(nn.Module):
             of_expert, of_learner = self.scores(expert.first(_TRACKED)), self.scores(learner.first(_TRACKED))
             both = torch.cat((of_expert, of_learner), -1)
             self._set_scale(both, ended)
+        low, high = both.aminmax(dim=-1)
         return {
             "learner_error": loss,
             "score_expert": of_expert.mean(-1),
             "score_learner": of_learner.mean(-1),
             "score_spread": self.spread.clone(),
             "score_absorbing": self.absorbing.clone(),
+            "reward_low": low,
+            "reward_high": high,
+            **told_apart(of_expert, of_learner),
         }
 
     def _fit_expert(self, generators: Generators) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .base import between_extremes
+from .base import between_extremes, told_apart
 from .discriminator import DiscriminatorReward
 
 
@@ -23,8 +23,8 @@ class WassersteinReward(DiscriminatorReward):
         return -expert, learner
 
     def health(self, logits: Tensor, size: int) -> dict[str, Tensor]:
-        """Nothing: the scores have no natural zero, so no score is right or wrong by itself."""
-        return {}
+        """Accuracies about the middle of both sides' scores, which have no zero of their own; (R,)."""
+        return told_apart(logits[:, :size], logits[:, size:])
 
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
         """Between the extremes of the scores seen (:func:`~.base.between_extremes`).
