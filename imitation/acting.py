@@ -188,7 +188,8 @@ class ActingTraining(abc.ABC):
         counted = self.resets.from_initial
         if self.visits is not None and counted is not None:
             self.visits.add(rows, counted)
-        self._ended.add(self.tasks.elapsed, result.terminated, counted)
+        if not self.rolls_out:
+            self._ended.add(self.tasks.elapsed, result.terminated, counted)
 
     def _update_reward(self) -> Mapping[str, Tensor]:
         """One step of the reward on expert rows and on the learner's newest."""

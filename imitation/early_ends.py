@@ -29,10 +29,15 @@ class EndedShares:
         self._expert = lost / (time + lost) + self._pseudo
 
     def add(self, elapsed: np.ndarray, terminated: np.ndarray, counted: np.ndarray | None) -> None:
-        """Count a step, and what an early end after ``elapsed`` steps (R,) left unused, where the mask (R,) is true."""
+        """Count a step, and what an early end after ``elapsed`` steps left unused, where the mask is true.
+
+        Each is (R,), or (R · E,) for E episodes of each run at once.
+        """
         mask = np.ones_like(terminated) if counted is None else counted
-        self.lived += mask
-        self.lost += np.where(terminated & mask, self._horizon - elapsed, 0)
+        lost = np.where(terminated & mask, self._horizon - elapsed, 0)
+        runs = len(self.lived)
+        self.lived += mask.reshape(runs, -1).sum(1)
+        self.lost += lost.reshape(runs, -1).sum(1)
 
     def shares(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """The expert's and the learner's share, each (R,)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import Demonstrations
+from ..robots import InputError
 from .randomness import Generators
 
 
@@ -96,7 +97,11 @@ class Batch:
         return Batch(**{field.name: getattr(self, field.name)[:, :count] for field in dataclasses.fields(self)})
 
     def with_rewards(self, rewards: Tensor) -> Batch:
-        """The same transitions under other rewards (R, B)."""
+        """The same transitions under other rewards (R, B). Errors: :class:`InputError` for another shape, which would
+        otherwise be stretched to this one where nobody sees it."""
+        if rewards.shape != self.rewards.shape:
+            shapes = tuple(rewards.shape), tuple(self.rewards.shape)
+            raise InputError(f"the reward gave values of shape {shapes[0]} for rows of shape {shapes[1]}")
         return dataclasses.replace(self, rewards=rewards)
 
 

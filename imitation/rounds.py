@@ -4,7 +4,9 @@ A round is ``round_steps`` policy steps under a frozen reward, then fresh roll-o
 one step of the reward on them (best response: older roll-outs are forgotten). Each round starts with an
 environment reset and uniform actions, its first chunk has no updates, and the agent's learning rate falls
 linearly to 0 over the round: artefacts of calling the old library's `learn` anew, kept because the published
-curves come from them. The roll-outs' steps are counted here under ``reward``; the released code left them out.
+curves come from them. The roll-outs' steps are counted here under ``reward``; the released code left them out. It also
+took them from the reset distribution of the training (FILTER, GUITAR), which compares the expert with episodes that are
+not the learner's own; here they start where the task does (reference/field.md 6.4, item 6).
 """
 
 from __future__ import annotations
@@ -95,6 +97,7 @@ class RoundsTraining(InteractiveTraining):
             packed = self.layout.pack(
                 observations, actions, result.next_observations, result.rewards, result.terminated
             )
+            self._ended.add(tasks.elapsed, result.terminated, running)
             for index in np.flatnonzero(running):
                 rows[index // each].append(packed[index])
             running &= ~result.ended

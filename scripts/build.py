@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from ..datasets import Demonstrations, Recorded, bundled, check_environment, load
-from ..imitation.agents import ActingAgent
 from ..imitation.dagger import DaggerConfig, DaggerTraining
 from ..imitation.fit import FitConfig, References
 from ..imitation.interactive import InteractiveConfig, InteractiveTraining
@@ -24,11 +23,12 @@ from ..imitation.offline import BehaviourCloning, CloningConfig
 from ..imitation.offline_agent import OfflineConfig, OfflineTraining
 from ..imitation.on_policy import OnPolicyConfig, OnPolicyTraining
 from ..imitation.parts import Setting
-from ..imitation.rewards import ConstantReward, ImplicitReward, Reward, TaskReward
+from ..imitation.rewards import ImplicitReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
 from ..robots import Disturbances, InputError, Task, find_task
-from .settings import find_choice, settings_of
+from .parts import check_fit, make_part
+from .values import settings_of
 
 logger = logging.getLogger(__name__)
 Values = Mapping[str, Any]
@@ -234,7 +234,7 @@ def _offline(config: Values, setting: Setting, notes: list[str]) -> Training:
     for axis in ("agent", "reward"):
         if config[axis]["kind"] == "none":
             raise InputError(f"{axis}=none: loop=offline needs an agent whose critic implies its reward")
-    agent, reward = _part("agent", config, setting), _part("reward", config, setting)
+    agent, reward = make_part("agent", config, setting), make_part("reward", config, setting)
     if not agent.implies_reward or not isinstance(reward, ImplicitReward):
         raise InputError(
             f"agent={config['agent']['kind']} reward={config['reward']['kind']}: loop=offline has no learner's rows "
@@ -262,12 +262,12 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     missing = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] == "none"]
     if missing:
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
-    agent, reward, resets = (_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
+    agent, reward, resets = (make_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
     # A preset's share stays in the configuration when another mixture is chosen, where it means nothing.
     mixed = config["mixture"]["kind"] == "hybrid"
     share, task = expert_share(config["mixture"]["expert_share"] if mixed else 0.0), setting.task
     hybrid = any(value for _, value in share)
-    _check_fit(config, agent, reward, hybrid=hybrid)
+    check_fit(config, agent, reward, hybrid=hybrid)
     if setting.demonstrations is not None:
         learns = {
             f"mixture={config['mixture']['kind']}": hybrid,
@@ -291,40 +291,6 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         check_rounds(reward)
         return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)
     return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts)
-
-
-def _check_fit(config: Values, agent: ActingAgent, reward: Reward, *, hybrid: bool) -> None:
-    """Refuse choices on the axes that cannot work together. Errors: :class:`InputError` with the reason."""
-    chosen = {axis: f"{axis}={config[axis]['kind']}" for axis in ("agent", "reward", "loop")}
-    on_policy = getattr(agent, "on_policy", False)  # an agent from outside may not say
-    if on_policy and hybrid:
-        raise InputError(
-            f"{chosen['agent']} is improved by what its own policy has just done, so expert rows cannot be mixed in: "
-            "choose mixture=learner, or agent=sac"
-        )
-    if on_policy != (config["loop"]["kind"] == "on_policy"):
-        if on_policy:
-            raise InputError(f"{chosen['agent']} is improved by its newest round alone: choose loop=on_policy")
-        raise InputError(f"{chosen['agent']} learns from rows of any age: choose loop=interactive, or agent=ppo")
-    if isinstance(reward, TaskReward) and hybrid:
-        raise InputError("reward=task needs mixture=learner: demonstrations are used without their rewards")
-    if isinstance(reward, ConstantReward) and not hybrid:
-        raise InputError("reward=constant needs mixture=hybrid: without expert rows every reward would be 0")
-    if reward.needs_log_prob and not agent.has_density:
-        has_not = f"{chosen['agent']} does not have"
-        raise InputError(f"{chosen['reward']} needs the density of actions, which {has_not}: choose agent=sac")
-    if agent.implies_reward != isinstance(reward, ImplicitReward):
-        if agent.implies_reward:
-            raise InputError(f"{chosen['agent']} has its reward in its critic: choose reward=implicit")
-        raise InputError(f"reward=implicit is the critic's own, which {chosen['agent']} does not have: choose iq_learn")
-
-
-def _part(axis: str, config: Values, setting: Setting) -> Any:
-    """The part that an axis chooses, with the settings given for it."""
-    choice = find_choice(axis, str(config[axis]["kind"]))
-    assert choice.part is not None  # `none` is refused before
-    settings = None if choice.settings is None else settings_of(choice.settings, config[axis], axis)
-    return choice.part.create(settings, setting)
 
 
 def expert_share(value: Any) -> tuple[tuple[int, float], ...]:

@@ -6,16 +6,15 @@ import dataclasses
 import difflib
 import importlib
 import itertools
-import math
+import logging
 import re
 import sys
-import types
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
@@ -35,7 +34,7 @@ from ..imitation.resets import ExpertResets, InitialResets, MixtureResets, Offli
 from ..imitation.rounds import RoundsConfig
 from ..robots import InputError, find_task, nearest
 
-ConfigT = TypeVar("ConfigT")
+_log = logging.getLogger(__name__)
 LEARNERS = Path(__file__).parent / "conf" / "learner"
 
 # Settings that stand elsewhere in the configuration: steps at the top, the expert share with the mixture.
@@ -104,16 +103,24 @@ OPEN_AXES = ("agent", "reward", "resets")  # those that take a part of the user'
 
 
 def _register(axis: str, name: str, choice: Choice) -> None:
+    ConfigStore.instance().store(group=axis, name=name, node=_defaults(axis, name, choice))
+
+
+def _defaults(axis: str, name: str, choice: Choice) -> dict[str, Any]:
+    """A choice's settings with their defaults. Errors: :class:`InputError` for a setting that has none."""
     node: dict[str, Any] = {"kind": name}
-    if choice.settings is not None:
-        node |= {
-            field.name: _plain(field.default)
-            for field in dataclasses.fields(choice.settings)
-            if field.name not in _ELSEWHERE
-        }
+    for field in dataclasses.fields(choice.settings) if choice.settings is not None else ():
+        if field.name in _ELSEWHERE:
+            continue
+        if field.default is not dataclasses.MISSING:
+            node[field.name] = _plain(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            node[field.name] = _plain(field.default_factory())
+        else:
+            raise InputError(f"{axis}={name}: its setting {field.name!r} has no default: give it one in its Config")
     if (axis, name) == ("mixture", "hybrid"):
         node["expert_share"] = 0.5
-    ConfigStore.instance().store(group=axis, name=name, node=node)
+    return node
 
 
 def find_choice(axis: str, name: str) -> Choice:
@@ -187,6 +194,7 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     _check_used(config, overrides)
+    _leave_out_others(config, learner, overrides)
     return config, learner
 
 
@@ -248,7 +256,7 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
 
 def _check_used(config: DictConfig, overrides: Sequence[str]) -> None:
     """Refuse settings that would do nothing: those of another part than the chosen one, or idle beside others."""
-    given = {argument.partition("=")[0]: argument for argument in overrides}
+    given = _given(overrides)
     for group in ("data", "offline"):
         if not isinstance(config[group], DictConfig):
             return  # refused later, with everything else of the wrong kind
@@ -260,12 +268,32 @@ def _check_used(config: DictConfig, overrides: Sequence[str]) -> None:
         if axis not in AXES or not name:
             continue
         kind = str(config[axis]["kind"])
-        settings = find_choice(axis, kind).settings
-        known = {field.name for field in dataclasses.fields(settings)} if settings is not None else set[str]()
-        if (axis, kind) == ("mixture", "hybrid"):
-            known.add("expert_share")
+        known = _defaults(axis, kind, find_choice(axis, kind)).keys() - {"kind"}
         if name.partition(".")[0] not in known:
             raise InputError(f"{argument}: {axis}={kind} has no {name!r}: {nearest(name, sorted(known))}")
+
+
+def _leave_out_others(config: DictConfig, learner: str, overrides: Sequence[str]) -> None:
+    """Take out settings of other parts than the chosen ones, which presets bring, so that the configuration says
+    what is in use; and a preset's settings of its own reward when another is chosen."""
+    preset, given = yaml.safe_load((LEARNERS / f"{learner}.yaml").read_text()), _given(overrides)
+    own: Mapping[str, Mapping[str, Any]] = {axis: preset.get(axis, {}) for axis in AXES}
+    usual = {key: kind for entry in preset["defaults"] if isinstance(entry, dict) for key, kind in entry.items()}
+    for axis in AXES:
+        kind = str(config[axis]["kind"])
+        defaults = _defaults(axis, kind, find_choice(axis, kind))
+        if axis == "reward" and kind != usual.get("override /reward", kind):
+            for name in own[axis]:
+                if name in defaults and f"{axis}.{name}" not in given:
+                    config[axis][name] = defaults[name]
+        for name in [name for name in config[axis] if name not in defaults]:
+            if axis == "agent" and name in own[axis]:
+                _log.warning("%s=%s has no %s, which learner=%s sets: left out", axis, kind, name, learner)
+            del config[axis][name]
+
+
+def _given(overrides: Sequence[str]) -> dict[str, str]:
+    return {argument.partition("=")[0]: argument for argument in overrides}
 
 
 def each_of_sweep(arguments: Sequence[str]) -> Iterator[list[str]]:
@@ -330,69 +358,3 @@ def _keys(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if isinstance(value, dict):
             yield from _keys(value, f"{prefix}{name}.")
-
-
-def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **more: Any) -> ConfigT:
-    """The frozen dataclass ``kind`` from a group's values; types are checked.
-
-    Errors: :class:`InputError` that names the option for a value of the wrong type.
-    """
-    hints = typing.get_type_hints(kind)
-    fields = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    checked = {
-        name: _checked(value, hints[name], f"{where}.{name}")
-        for name, value in values.items()
-        if name != "kind" and name in fields
-    }
-    for name, value in checked.items():
-        _check_range(name, value, f"{where}.{name}={value}")
-    return kind(**checked, **more)
-
-
-# What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
-_MAY_BE_ZERO = (
-    "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
-    "exploration_noise", "target_noise", "target_clip", "averaging", "expert_acts", "entropy_weight", "value_weight",
-    "initial", "expert", "offline", "roll_in", "gae_lambda",
-)  # fmt: skip
-_AT_MOST_ONE = ("share", "expert_acts", "shaping_discount", "discount", "target_rate", "gae_lambda")
-
-
-def _check_range(name: str, value: Any, option: str) -> None:
-    """Refuse numbers that no training can use. Errors: :class:`InputError`."""
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or name == "target_entropy":
-            continue
-        if number < 0 or (number == 0 and name not in _MAY_BE_ZERO):
-            raise InputError(f"{option}: a number {'of at least' if name in _MAY_BE_ZERO else 'above'} 0 is expected")
-        if name in _AT_MOST_ONE and number > 1:
-            raise InputError(f"{option}: a number of at most 1 is expected")
-
-
-def _checked(value: Any, hint: Any, option: str) -> Any:
-    arguments = typing.get_args(hint)
-    if isinstance(hint, types.UnionType):
-        if value is None and types.NoneType in arguments:
-            return None
-        return _checked(value, next(a for a in arguments if a is not types.NoneType), option)
-    if typing.get_origin(hint) is typing.Literal:
-        if value not in arguments:
-            raise InputError(f"{option}={value}: {nearest(str(value), arguments)}")
-        return value
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            like = "[256,256]" if arguments[0] is int else "[positions]"
-            raise InputError(f"{option}={value}: a list like {like} is expected")
-        return tuple(_checked(item, arguments[0], option) for item in value)
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint in (int, float) and not isinstance(value, bool) and isinstance(value, (int, float)):
-        if not math.isfinite(value):
-            raise InputError(f"{option}={value}: a finite number is expected")
-        if hint is int and value != int(value):
-            raise InputError(f"{option}={value}: a whole number is expected")
-        return hint(value)
-    if hint is str and isinstance(value, str):
-        return value
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    raise InputError(f"{option}={value}: {words[hint]} is expected")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,66 @@ def test_a_run_with_an_outside_part_is_continued(here: Path, data_file: Path, mo
 def test_a_path_that_leads_nowhere_is_refused(here: Path, option: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         compose(["learner=hype", option])
+
+
+FAULTY = '''
+import dataclasses
+from understudy.imitation.rewards import FixedReward
+
+class Bare:
+    """Lacks most of it."""
+    @classmethod
+    def create(cls, config, setting):
+        return cls()
+    def relabel(self, batch):
+        return batch.rewards
+    def reset(self, tasks, where=None):
+        return tasks.reset(where)
+
+class Scalar(FixedReward):
+    """One number for all."""
+    def relabel(self, batch):
+        return batch.rewards.mean()
+
+class Needy(FixedReward):
+    """A setting without a default."""
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        weight: float
+
+class Listing(FixedReward):
+    """A setting whose default is made."""
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        weights: tuple[float, ...] = dataclasses.field(default_factory=tuple)
+    def relabel(self, batch):
+        return batch.expert
+'''
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("reward=faulty:Bare", r"reward=faulty:Bare lacks batch_size, .*derive it from \S*FixedReward"),
+        ("resets=faulty:Bare", r"resets=faulty:Bare lacks about, .*InitialResets"),
+        ("agent=faulty:Bare", r"agent=faulty:Bare lacks act, .*SAC"),
+        ("reward=faulty:Scalar", r"shape \(\) for rows of shape \(2, "),
+        ("reward=faulty:Needy", "its setting 'weight' has no default"),
+    ],
+)
+def test_a_part_that_lacks_something_is_told_so(
+    here: Path, option: str, message: str, data_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "faulty.py").write_text(FAULTY)
+    axis = option.partition("=")[0]
+    options = [o for o in (*SMALL, *HYBRID) if not o.startswith(f"{axis}.")]
+    assert main(["learner=hype", option, f"data={data_file}", *options, "directory=run"]) == 2
+    errors = capsys.readouterr().err
+    assert re.search(message, errors)
+    assert errors.count("\n") == 1
+
+
+def test_a_setting_whose_default_is_made_is_known(here: Path) -> None:
+    (here / "faulty.py").write_text(FAULTY)
+    config, _ = compose(["learner=hype", "reward=faulty:Listing"])
+    assert config.reward == {"kind": "faulty:Listing", "weights": []}

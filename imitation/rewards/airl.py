@@ -34,7 +34,8 @@ class AirlReward(DiscriminatorReward):
     so the logit is f − log π(a|s), with π recomputed under the current policy on both sides' rows: an old
     log-probability would be that of another policy (reference/algorithms.md 4, row 29). The agent's reward is f:
     its own entropy bonus stands for −log π, which would otherwise count twice (the on-policy loop, whose agent has
-    none, takes log π off). :meth:`unshaped` is g.
+    none, takes log π off). That is exact where the agent's entropy coefficient is 1; a smaller one makes the policy
+    sharper than what f explains. :meth:`unshaped` is g.
     """
 
     Config: ClassVar[type[Any] | None] = AirlConfig
