@@ -169,13 +169,13 @@ class Demonstrations:
         changes["acted"] = self.acted and other.acted
         return dataclasses.replace(self, **changes, source=f"{self.source} and {other.source}")
 
-    def need_actions(self, by: str) -> None:
-        """For what learns from actions: ``by`` names it. Errors: :class:`InputError` when there are none."""
+    def need_actions(self, by: str, instead: str) -> None:
+        """For what learns from actions: ``by`` names it, ``instead`` says what to choose otherwise.
+
+        Errors: :class:`InputError` when there are none.
+        """
         if not self.acted:
-            raise InputError(
-                f"{self.source} has no 'actions', from which {by} would learn: record them, or choose a reward on "
-                "states (reward.inputs=state or state-next-state) with mixture=learner"
-            )
+            raise InputError(f"{self.source} has no 'actions', from which {by} would learn: record them, or {instead}")
 
     def snapshot(self, row: int) -> Snapshot | None:
         """The simulator's state before the action of a row, or none when the source has no states."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..datasets import Demonstrations
-from ..robots import InputError, Task, TaskBatch, Transitions
+from ..robots import InputError, Task, TaskBatch, Transitions, view_mask
 from .agents import ActingAgent
 from .early_ends import EndedShares
 from .policy import Policy
@@ -121,7 +121,9 @@ class ActingTraining(abc.ABC):
         elif demonstrations is None:
             raise InputError("loop.select_by=occupancy compares with demonstrations: give data=<bundled name or file>")
         else:
-            measure = OccupancyDistance(demonstrations, self.task.horizon, offline)
+            seen = getattr(getattr(self.reward, "config", None), "view", ())
+            view = view_mask(self.task, seen, "reward.view")
+            measure = OccupancyDistance(demonstrations, self.task.horizon, offline, view)
         net, _ = self.agent.deployed()
         return Selection(measure, self.config.select_episodes, self.task, self.seeds, net, self.device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import socket
@@ -25,6 +26,7 @@ from .files import write_text
 _events: Any = event_pb2
 _summaries: Any = summary_pb2
 _PACKAGES = ("understudy", "torch", "gymnasium", "mujoco", "numpy", "stable-baselines3", "hydra-core", "h5py")
+_EXTRAS = ("gymnasium-robotics",)
 
 
 def versions() -> dict[str, str]:
@@ -32,6 +34,9 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
         found[package] = importlib.metadata.version(package)
+    for package in _EXTRAS:
+        if importlib.util.find_spec(package.replace("-", "_")) is not None:
+            found[package] = importlib.metadata.version(package)
     return found
 
 

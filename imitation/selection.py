@@ -57,14 +57,22 @@ class OccupancyDistance:
     are some: where a learner cannot go the expert's way, the expert alone does not say how wide the world is. An
     episode that the task ends early spends the rest of its horizon in one state of its own, as far from every other
     as the expert's farthest two.
+    ``view`` (O,) is 0 where states are not to be compared: what a reward may not see should choose no policy either.
     0 where the distributions are equal (Székely and Rizzo 2013); falling early and standing still are both far.
     """
 
     name = "occupancy_distance"
 
-    def __init__(self, demonstrations: Demonstrations, horizon: int, offline: Demonstrations | None = None) -> None:
+    def __init__(
+        self,
+        demonstrations: Demonstrations,
+        horizon: int,
+        offline: Demonstrations | None = None,
+        view: np.ndarray | None = None,
+    ) -> None:
         seen = demonstrations.observations
-        self._normaliser = Normaliser.of(*(known.observations for known in (demonstrations, offline) if known))
+        known = (recorded.observations for recorded in (demonstrations, offline) if recorded)
+        self._normaliser = Normaliser.of(*known).hiding(view)
         picked = np.linspace(0, len(seen) - 1, min(len(seen), _ROWS)).round().astype(int)
         self._expert = self._normaliser(torch.from_numpy(seen[picked]))
         lengths, ended = demonstrations.episode_lengths, demonstrations.episode_terminated

@@ -230,7 +230,7 @@ def _offline(config: Values, setting: Setting, notes: list[str]) -> Training:
             raise InputError(f"{axis}={config[axis]['kind']}: loop=offline never acts in the task: choose {axis}=none")
     if setting.demonstrations is None:
         raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
-    setting.demonstrations.need_actions("loop=offline")
+    setting.demonstrations.need_actions("loop=offline", "choose learner=smiling")
     for axis in ("agent", "reward"):
         if config[axis]["kind"] == "none":
             raise InputError(f"{axis}=none: loop=offline needs an agent whose critic implies its reward")
@@ -254,7 +254,7 @@ def _only_demonstrations(config: Values, setting: Setting) -> Demonstrations:
         raise InputError(f"{chosen}: loop={config['loop']['kind']} regresses on actions and has no {unused[0]}")
     if setting.demonstrations is None:
         raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
-    setting.demonstrations.need_actions(f"loop={config['loop']['kind']}")
+    setting.demonstrations.need_actions(f"loop={config['loop']['kind']}", "choose learner=smiling")
     return setting.demonstrations
 
 
@@ -269,13 +269,18 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     hybrid = any(value for _, value in share)
     check_fit(config, agent, reward, hybrid=hybrid)
     if setting.demonstrations is not None:
+        on_states = "choose a reward on states (reward.inputs=state or state-next-state)"
         learns = {
-            f"mixture={config['mixture']['kind']}": hybrid,
-            f"agent={config['agent']['kind']}": getattr(agent, "wants_expert_rows", False),
-            f"reward={config['reward']['kind']}": getattr(reward, "sees_actions", True),
+            "mixture": (hybrid, "choose mixture=learner"),
+            "agent": (getattr(agent, "wants_expert_rows", False), "choose an agent that clones nothing (agent=sac)"),
+            "reward": (
+                getattr(reward, "sees_actions", True),
+                "choose reward=gan reward.inputs=state" if reward.needs_log_prob else on_states,
+            ),
         }
-        for by in (name for name, does in learns.items() if does):
-            setting.demonstrations.need_actions(by)
+        for axis, (does, instead) in learns.items():
+            if does:
+                setting.demonstrations.need_actions(f"{axis}={config[axis]['kind']}", instead)
     if not task.terminates:
         notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
     else:
@@ -286,7 +291,10 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     parts = (agent, reward, resets, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
     if config["loop"]["kind"] == "on_policy":
         settings = settings_of(OnPolicyConfig, config["loop"], "loop", steps=steps)
-        return OnPolicyTraining(settings, task, *parts)
+        rounds = OnPolicyTraining(settings, task, *parts)
+        if rounds.total != steps:
+            notes.append(f"steps: {rounds.total} instead of {steps}, whole rounds of {settings.round_steps}")
+        return rounds
     if config["loop"]["kind"] == "rounds":
         check_rounds(reward)
         return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)

@@ -42,6 +42,11 @@ def check_fit(config: Values, agent: ActingAgent, reward: Reward, *, hybrid: boo
             f"reward.shaping_discount={reward.config.shaping_discount:g} is not the agent's discount of {given}, so "
             f"its shaping would change what is optimal: give reward.shaping_discount={given}"
         )
+    if agent.implies_reward and hybrid:
+        raise InputError(
+            f"{chosen['agent']} has the expert's rows beside the learner's, whose place they would take: choose "
+            "mixture=learner"
+        )
     if agent.implies_reward != isinstance(reward, ImplicitReward):
         if agent.implies_reward:
             raise InputError(f"{chosen['agent']} has its reward in its critic: choose reward=implicit")

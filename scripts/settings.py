@@ -242,6 +242,21 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         "agent.target_noise=0 has nothing to clip",
     ),
     (
+        lambda config: config.agent.get("cloning_weight") == 0,
+        ("agent.value_scale",),
+        "agent.cloning_weight=0 leaves the values' scale as it is",
+    ),
+    (
+        lambda config: config.resets.get("roll_in") == 0,
+        ("resets.source", "resets.updates", "resets.view"),
+        "resets.roll_in=0 clones nothing",
+    ),
+    (
+        lambda config: config.loop.kind == "offline",
+        ("agent.regularised",),
+        "loop=offline has the expert's rows alone",
+    ),
+    (
         lambda config: config.data.name is None,
         tuple(f"data.{name}" for name in _ROWS),
         "there are no demonstrations to choose from: give data=",
@@ -346,6 +361,9 @@ def _in_a_sentence(error: Exception, overrides: Sequence[str]) -> str:
         axes = [o for o in overrides if o.partition("=")[0] in ("learner", *AXES)]
         config = hydra.compose("train", axes)
     names = list(_keys(OmegaConf.to_container(config)))  # pyright: ignore[reportArgumentType]
+    axis = key[1].partition(".")[0]
+    if axis in AXES and str(config[axis]["kind"]) == "none":
+        return f"unknown option {key[1]!r}: this learner has no {axis}, its own settings are loop.…, see --cfg job"
     close = difflib.get_close_matches(key[1], names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else "understudy train --help lists the options"
     return f"unknown option {key[1]!r}: {hint}"

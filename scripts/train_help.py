@@ -63,8 +63,8 @@ common options
   offline=more.hdf5         other recordings of the task, for resets to them and for the width of its
                             states (offline.episodes=… as for data)
   disturbances=limping.yaml what the robot suffers from: tremble, actuators, frozen, bodies, removed
-  agent.policy_view=[positions]  what the policy may see (also agent.critic_view, reward.view): positions,
-                            velocities, or numbers like 0:5
+  agent.policy_view=[positions]  what the policy may see (also agent.critic_view, reward.view, resets.view for
+                            roll-ins, and loop.view for bc and dagger): positions, velocities, or numbers like 0:5
   loop.select_by=none       deploy the last policy, not the one that imitated best (occupancy)
   expert=runs/theirs        for dagger: the policy to ask (a policy or run directory, or an SB3 zip)
   runs=3 seed=0             three independent runs with seeds 0, 1, 2, trained as one

@@ -61,22 +61,28 @@ def test_the_same_is_learned_as_with_actions(states_alone: Path, data_file: Path
 
 
 @pytest.mark.parametrize(
-    ("options", "by"),
+    ("options", "by", "instead"),
     [
-        (("learner=bc",), "loop=cloning"),
-        (("learner=hype",), "mixture=hybrid"),
-        (("learner=mm",), "reward=wasserstein"),
-        (("learner=mm", "reward.inputs=all"), "reward=wasserstein"),
-        (("learner=airl", "reward.inputs=state"), "reward=airl"),
-        (("learner=bc_reg", "reward.inputs=state"), "agent=sac"),
-        (("learner=iq_learn",), "agent=iq_learn"),
-        (("learner=iq_learn_offline",), "loop=offline"),
-        (("learner=gail",), "reward=gan"),
-        (("learner=mm", "reward.inputs=state", "resets=roll_in", "resets.source=expert"), "a roll-in"),
+        (("learner=bc",), "loop=cloning", "learner=smiling"),
+        (("learner=hype",), "mixture=hybrid", "mixture=learner"),
+        (("learner=mm",), "reward=wasserstein", "reward.inputs=state or"),
+        (("learner=mm", "reward.inputs=all"), "reward=wasserstein", "reward.inputs=state or"),
+        (("learner=airl", "reward.inputs=state"), "reward=airl", "reward=gan reward.inputs=state"),
+        (("learner=bc_reg", "reward.inputs=state"), "agent=sac", "clones nothing"),
+        (("learner=iq_learn",), "agent=iq_learn", "clones nothing"),
+        (("learner=iq_learn_offline",), "loop=offline", "learner=smiling"),
+        (("learner=gail",), "reward=gan", "reward.inputs=state or"),
+        (
+            ("learner=mm", "reward.inputs=state", "resets=roll_in", "resets.source=expert"),
+            "a roll-in",
+            "another resets=",
+        ),
     ],
 )
-def test_what_needs_actions_is_refused(states_alone: Path, options: tuple[str, ...], by: str) -> None:
-    with pytest.raises(InputError, match=rf"states\.hdf5 has no 'actions', from which {by} would learn"):
+def test_what_needs_actions_is_refused(states_alone: Path, options: tuple[str, ...], by: str, instead: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"states\.hdf5 has no 'actions', from which {by} would learn: record them, or .*{instead}"
+    ):
         built(*options, f"data={states_alone}", "threads=1", "device=cpu")
 
 

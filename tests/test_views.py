@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Make, run_to
@@ -13,6 +14,7 @@ from torch import Tensor
 from understudy.imitation import Policy
 from understudy.imitation.interactive import InteractiveTraining
 from understudy.imitation.replay import Batch
+from understudy.imitation.selection import Episode
 from understudy.robots import InputError, find_task, observation_parts, view_mask
 
 SEEN = torch.randn(2, 6, 11, generator=torch.Generator().manual_seed(3))
@@ -90,3 +92,38 @@ def test_critics_reward_and_cloning_have_views_of_their_own(make: Make) -> None:
     cloned = run_to(make("bc", "loop.view=[positions]"), 200)
     assert torch.equal(cloned.act(SEEN), cloned.act(other("velocities")))
     assert not torch.equal(cloned.act(SEEN), cloned.act(other("positions")))
+
+
+@pytest.mark.parametrize("reward", ["gan", "wasserstein"])
+def test_a_policy_is_not_chosen_by_what_its_reward_may_not_see(make: Make, reward: str) -> None:
+    training: Any = make("mm", f"reward={reward}", "reward.view=[positions]", "loop.select_by=occupancy")
+    measure, rewards = training.selection._measure, np.zeros(6, np.float32)
+    plain, moved, elsewhere = (
+        measure(Episode(seen[0].numpy(), rewards, 0.0)) for seen in (SEEN, other("velocities"), other("positions"))
+    )
+    assert plain == moved != elsewhere
+    training.close()
+
+
+def test_on_policy_learners_have_two_views_too(make: Make) -> None:
+    options = ("agent.policy_view=[positions]", "agent.critic_view=[velocities]")
+    training: Any = run_to(make("gail", *options), 200)
+    assert torch.equal(training.act(SEEN), training.act(other("velocities")))
+    assert not torch.equal(training.act(SEEN), training.act(other("positions")))
+    policy = training.agent._runs[0].policy
+    values = [policy.predict_values(seen[0]) for seen in (SEEN, other("positions"), other("velocities"))]
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[0], values[2])
+    training.close()
+
+
+def test_a_roll_in_comes_from_a_policy_that_sees_what_it_is_let(make: Make) -> None:
+    training: Any = make("mm", "resets=roll_in", "resets.source=expert", "resets.updates=20", "resets.view=[positions]")
+    training.resets.prepare()
+    start, noise = training.resets.starts["roll_in"], np.zeros(3, np.float32)
+    acts = [start._act(0, seen[0, 0].numpy(), noise) for seen in (SEEN, other("velocities"), other("positions"))]
+    assert np.array_equal(acts[0], acts[1])
+    assert not np.array_equal(acts[0], acts[2])
+    training.close()
+    with pytest.raises(InputError, match=r"resets\.view: hopper has no part 'speeds'"):
+        make("mm", "resets=roll_in", "resets.source=expert", "resets.view=[speeds]")

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,8 +32,8 @@ class PPOConfig:
 
     A round's rows are gone through ``epochs`` times in minibatches of ``batch_size``. ``clip_range`` bounds the ratio
     of new to old probabilities, ``gae_lambda`` is that of the advantages, ``entropy_weight`` and ``value_weight``
-    those of the losses, ``gradient_limit`` the largest norm of a gradient. ``policy_view`` names the parts of the
-    observation that policy and value may see (:func:`understudy.robots.view_mask`; all when empty).
+    those of the losses, ``gradient_limit`` the largest norm of a gradient. ``policy_view`` and ``critic_view`` name the
+    parts of the observation that policy and value may see (:func:`understudy.robots.view_mask`; all when empty).
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -46,6 +47,7 @@ class PPOConfig:
     value_weight: float = 0.5
     gradient_limit: float = 0.5
     policy_view: tuple[str, ...] = ()
+    critic_view: tuple[str, ...] = ()
 
 
 class PPO(nn.Module):
@@ -65,15 +67,25 @@ class PPO(nn.Module):
         if config.batch_size < 2:
             raise InputError("agent.batch_size=1: advantages are standardised in each minibatch, so give at least 2")
         runs, observation_size, action_size, normaliser, _ = setting.sizes
-        view = view_mask(setting.task, config.policy_view, "agent.policy_view")
-        return cls(config, runs, observation_size, action_size, normaliser.hiding(view))
+        views = (
+            view_mask(setting.task, config.policy_view, "agent.policy_view"),
+            view_mask(setting.task, config.critic_view, "agent.critic_view"),
+        )
+        return cls(config, runs, observation_size, action_size, normaliser, views)
 
     def __init__(
-        self, config: PPOConfig, runs: int, observation_size: int, action_size: int, normaliser: Normaliser
+        self,
+        config: PPOConfig,
+        runs: int,
+        observation_size: int,
+        action_size: int,
+        normaliser: Normaliser,
+        views: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     ) -> None:
         super().__init__()
         self.config = config
-        self.policy_normaliser = normaliser
+        self._views = views
+        self._normaliser, self.policy_normaliser = normaliser, normaliser.hiding(views[0])
         self._sizes = (observation_size, action_size)
         layers = (observation_size, *config.hidden, action_size)
         self.net = StackedMLP((runs,), layers, activation="tanh").requires_grad_(False)
@@ -87,7 +99,7 @@ class PPO(nn.Module):
         from .ppo_run import PPORun
 
         seeds = generators.integers(_SEEDS, (1,)).flatten().tolist()
-        self._runs = [PPORun(self.config, *self._sizes, seed, self.log_std.device) for seed in seeds]
+        self._runs = [PPORun(self.config, *self._sizes, seed, self.log_std.device, self._views) for seed in seeds]
         self._copy_policies()
 
     def _copy_policies(self) -> None:
@@ -130,8 +142,8 @@ class PPO(nn.Module):
         seeds = generators.integers(_SEEDS, (1,)).flatten().tolist()
         seen = dataclasses.replace(
             rows,
-            observations=self.policy_normaliser(rows.observations),
-            next_observations=self.policy_normaliser(rows.next_observations),
+            observations=self._normaliser(rows.observations),
+            next_observations=self._normaliser(rows.next_observations),
         )
         found = [
             run.learn(seen.of_run(k), ended[k], seed)

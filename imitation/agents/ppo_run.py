@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -57,11 +58,27 @@ class _Rollout(RolloutBuffer):
         return RolloutBufferSamples(*(self.to_torch(array[batch_inds, 0]) for array in arrays))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Hiding:
+    """Hides from a network what its ``view`` (O,) has as 0."""
+
+    view: Tensor
+
+    def __call__(self, network: torch.nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0] * self.view,)
+
+
 class PPORun:
     """A learner with its policy, optimiser and nothing else that lasts between rounds."""
 
     def __init__(
-        self, config: PPOConfig, observation_size: int, action_size: int, seed: int, device: torch.device
+        self,
+        config: PPOConfig,
+        observation_size: int,
+        action_size: int,
+        seed: int,
+        device: torch.device,
+        views: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     ) -> None:
         self._config = config
         with torch.random.fork_rng(devices=[]):  # it draws its first parameters from torch's global stream
@@ -85,6 +102,10 @@ class PPORun:
         self._learner.device = device
         self._learner.policy.to(device)
         self._learner.set_logger(Logger(None, []))
+        sides = self.policy.mlp_extractor
+        for net, view in zip((sides.policy_net, sides.value_net), views, strict=True):
+            if view is not None:
+                net.register_forward_pre_hook(_Hiding(torch.from_numpy(view).float().to(device)))
 
     def _initialise(self, generator: torch.Generator) -> None:
         """Draw the parameters anew, as stable-baselines3 does, but from the run's own stream."""
@@ -106,7 +127,7 @@ class PPORun:
         return [layer.weight.T for layer in linear] + [layer.bias[None] for layer in linear]
 
     def learn(self, rows: Batch, ended: Tensor, seed: int) -> Mapping[str, float]:
-        """One round on rows (T, ...) in the order of time, observations as the policy sees them.
+        """One round on rows (T, ...) in the order of time, observations standardised.
 
         ``seed`` decides the order of the minibatches. When the parameters have diverged, so are the metrics: not a
         number.

@@ -16,7 +16,8 @@ from .roll_in import roll_in_start
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
     """The weights of the ways to start, in any unit: the task's ``initial`` states, ``expert`` and ``offline``
-    states, and a ``roll_in`` of a policy cloned from ``source`` rows by ``updates`` updates.
+    states, and a ``roll_in`` of a policy cloned from ``source`` rows by ``updates`` updates, which sees the
+    parts of the observation that ``view`` names (all when empty).
     """
 
     initial: float = 0.5
@@ -25,6 +26,7 @@ class MixtureConfig:
     roll_in: float = 0.0
     source: Literal["expert", "offline", "both"] = "both"
     updates: int = 5_000
+    view: tuple[str, ...] = ()
 
 
 class MixtureResets(MixedResets):
@@ -42,7 +44,7 @@ class MixtureResets(MixedResets):
             "initial": InitialStart,
             "expert": lambda: recorded_start(setting, "expert"),
             "offline": lambda: recorded_start(setting, "offline"),
-            "roll_in": lambda: roll_in_start(setting, config.source, config.updates),
+            "roll_in": lambda: roll_in_start(setting, config.source, config.updates, config.view),
         }
         weights = {name: float(getattr(config, name)) for name in makers if getattr(config, name) > 0}
         if not weights:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...robots import InputError, TaskBatch
+from ...robots import InputError, TaskBatch, view_mask
 from ..offline import BehaviourCloning, CloningConfig
 from ..parts import Setting
 from .base import InitialStart, MixedResets, Start
@@ -27,12 +27,14 @@ logger = logging.getLogger(__name__)
 class RollInConfig:
     """``share`` of the episodes start with a roll-in of a policy cloned from ``source`` by ``updates`` updates.
 
-    ``source`` is the expert's rows, the offline rows, or both together, unweighted.
+    ``source`` is the expert's rows, the offline rows, or both together, unweighted. ``view`` names the parts of the
+    observation that the cloned policy may see (:func:`understudy.robots.view_mask`; all when empty).
     """
 
     share: float = 0.5
     source: Literal["expert", "offline", "both"] = "both"
     updates: int = 5_000
+    view: tuple[str, ...] = ()
 
 
 class RollInStart(Start):
@@ -86,12 +88,12 @@ class RollInResets(MixedResets):
     @classmethod
     def create(cls, config: RollInConfig, setting: Setting) -> Self:
         """For a setting. Errors: :class:`InputError` when the data to clone from are missing."""
-        start = roll_in_start(setting, config.source, config.updates)
+        start = roll_in_start(setting, config.source, config.updates, config.view)
         return cls({"initial": InitialStart(), "roll_in": start}, [1 - config.share, config.share], setting.seeds)
 
 
-def roll_in_start(setting: Setting, source: str, updates: int) -> RollInStart:
-    """Roll-ins of a policy cloned from the expert's rows, the offline rows or both.
+def roll_in_start(setting: Setting, source: str, updates: int, view: tuple[str, ...]) -> RollInStart:
+    """Roll-ins of a policy cloned from the expert's rows, the offline rows or both, which sees ``view`` alone.
 
     Errors: :class:`InputError` when these data are missing.
     """
@@ -102,11 +104,14 @@ def roll_in_start(setting: Setting, source: str, updates: int) -> RollInStart:
     if len(rows) < len(needed):
         missing = next(option for option in needed if given[option] is None)
         raise InputError(f"a roll-in cloned from {source} rows needs them: give {missing}=<bundled name or file>")
+    for each in rows:
+        each.need_actions("a roll-in", "choose another resets=")
     recorded = rows[0] if len(rows) == 1 else rows[0].joined(rows[1])
-    recorded.need_actions("a roll-in")
+    view_mask(setting.task, view, "resets.view")  # refused by this name
     # The processor is where single observations come from; it acts for one environment at a time.
+    config = CloningConfig(steps=updates, loss="likelihood", view=view)
     cloning = BehaviourCloning(
-        CloningConfig(steps=updates, loss="likelihood"), setting.task, setting.spaces, recorded, setting.normaliser,
+        config, setting.task, setting.spaces, recorded, setting.normaliser,
         [seed + 1_000_000_007 for seed in setting.seeds],
     )  # fmt: skip
     return RollInStart(cloning)

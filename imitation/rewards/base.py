@@ -192,8 +192,8 @@ def log_ratio(low: Tensor, high: Tensor, expert: Tensor, learner: Tensor) -> Ten
     """The absorbing state's logit (R,): log p_E / p_L of the shares of time there, within the logits seen. All (R,).
 
     That ratio is the optimal logit of a single point. Where one side never ends early it has no bound, though, while
-    those of living states are held together by the gradient penalty: unbounded, nothing but staying alive would count
-    in a reward that is the logit itself.
+    those of living states are held together by the gradient penalty: in a reward that is the logit itself nothing but
+    staying alive would count.
     """
     return (expert.log() - learner.log()).clamp(low, high)
 

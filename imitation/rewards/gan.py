@@ -42,5 +42,8 @@ class GanReward(DiscriminatorReward):
         return functional.softplus(-expert), functional.softplus(learner)
 
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
-        """log p_E / p_L (:func:`~.base.log_ratio`)."""
+        """log p_E / p_L, the optimal logit of a single point; within those seen, unless the form has a bound of its own
+        below (softplus, which is nearly 0 there)."""
+        if self.config.form == "softplus":
+            return expert.log() - learner.log()
         return log_ratio(*scores.aminmax(dim=-1), expert, learner)
