@@ -166,7 +166,7 @@ def worth(policy: np.ndarray, rewards: np.ndarray, transitions: np.ndarray) -> f
     return float(values.mean())
 
 
-@pytest.mark.parametrize("value_term", ["value", "initial", "v0"])
+@pytest.mark.parametrize("value_term", ["value", "value_expert", "initial", "v0"])
 def test_the_recovered_reward_ranks_policies_as_the_true_one(value_term: Any) -> None:
     """Among policies of all kinds, on a task with four states, one action and known transitions.
 

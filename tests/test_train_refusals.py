@@ -66,6 +66,12 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["learner=mm", "agent=ppo", "loop=on_policy", "loop.batch_size=7"], ["loop=on_policy has no 'batch_size'"]),
         (["learner=mm", "agent=ppo", "loop=on_policy", "agent.averaging=5"], ["agent=ppo has no 'averaging'"]),
         (["learner=bc", "loop=offline", "loop.view=[positions]"], ["loop.view"]),
+        (["learner=bc", "agent.policy_view=[positions]"], ["this learner has no agent", "loop."]),
+        (["learner=airl", "agent.discount=0.95"], ["shaping_discount=0.99", "give reward.shaping_discount=0.95"]),
+        (["learner=iq_learn", "mixture=hybrid"], ["agent=iq_learn has the expert's rows", "mixture=learner"]),
+        (["learner=guitar", "resets.updates=9"], ["resets.roll_in=0 clones nothing"]),
+        (["learner=mm", "agent=td3", "agent.value_scale=2"], ["agent.cloning_weight=0"]),
+        (["learner=iq_learn_offline", "agent.regularised=both"], ["the expert's rows alone"]),
     ],
 )
 def test_options_that_cannot_be_meant(
