@@ -99,6 +99,7 @@ class InteractiveTraining(ActingTraining):
             return {}
         metrics: dict[str, Tensor] = {}
         size = self.config.batch_size
+        self.agent.follow_ends(*self._ended.shares(self.device))
         rows = self.mixture.sample(self.buffer, self.generators, count, self.updates)
         noise = self.generators.normal((count, self.agent.noise_rows, size, self.layout.action_size))
         expert = self._expert_batches(count, size) if self.agent.wants_expert_rows else None

@@ -284,7 +284,7 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     if not task.terminates:
         notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
     else:
-        notes.append(f"early ends: {reward.early_ends}")
+        notes.append(f"early ends: {getattr(agent, 'early_ends', reward.early_ends)}")
     notes.append(f"resets: {resets.about}")
     steps = _count(config, "steps")
     more: dict[str, Any] = {"steps": steps, "expert_share": share}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Make, same_state
+from conftest import Make, run_to, same_state
 from layers import HIDDEN, RUNS, A, O, random_batch, random_noise
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -59,6 +59,56 @@ def inverse_objective(agent: IQLearn, batch: Batch, expert: Batch, noise: Tensor
         held = torch.cat((q_e - y_e, q_l - y_l)) if config.regularised == "both" else q_e - y_e
         losses.append(-(q_e - y_e).mean() + term + held.square().mean() / (4 * config.regularisation))
     return torch.stack(losses)
+
+
+@pytest.mark.parametrize("value_term", ["value", "value_expert", "initial", "v0"])
+@pytest.mark.parametrize(("expert", "learner"), [(1e-4, 0.9), (0.2, 0.6), (0.3, 0.3), (0.5, 0.1)])
+def test_the_absorbing_states_reward_minimises_the_objective(value_term: Any, expert: float, learner: float) -> None:
+    """Among many values by the objective of one state, in which both sides spend shares of their time."""
+    agent = IQLearn(IQLearnConfig(value_term=value_term, regularisation=0.3), RUNS, O, A, Normaliser.identity(O))
+    agent.initialise(Generators(range(RUNS)))
+    agent.follow_ends(torch.full((RUNS,), expert), torch.full((RUNS,), learner))
+    r = torch.linspace(-2, 2, 40_001)
+    term = {"value": (expert + learner) / 2, "value_expert": expert}.get(value_term, learner) * r
+    objective = -expert * r + term + (expert + learner) / 2 * r.square() / (4 * 0.3)
+    assert agent._absorbing[0].item() == pytest.approx(r[objective.argmin()].item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("value_term", ["value", "v0"])
+def test_an_absorbing_state_taken_off_all_values_changes_no_gradient(value_term: Any) -> None:
+    """The same as a critic with r_absorbing / (1 − γ) added everywhere, to which an end leads for ever."""
+    config = IQLearnConfig(hidden=HIDDEN, value_term=value_term)
+    agent = IQLearn(config, RUNS, O, A, Normaliser.identity(O))
+    agent.initialise(Generators(range(RUNS)))
+    agent.follow_ends(torch.full((RUNS,), 0.1), torch.full((RUNS,), 0.4))
+    batch, expert, noise = random_batch(1), random_batch(2), torch.cat((random_noise(1), random_noise(2)), 1)
+    assert batch.terminated.any()
+    both, constant = expert.joined(batch), float(agent._absorbing[0]) / (1 - config.discount)
+    drawn = noise.unflatten(1, (2, 2)).flatten(2, 3)
+    coefficient, entropy = torch.full((RUNS,), config.initial_entropy_coefficient), config.initial_entropy_coefficient
+    actions, log_probs = agent.actor.sample(both.observations, drawn[:, 0])
+    size = agent._expert_count = expert.expert.shape[1]
+    sampled = (actions.detach(), log_probs.detach())
+    ours = agent.critic_loss(both, both.observations, sampled, drawn[:, 1], coefficient)["critic_loss"]
+
+    following = agent.discounted_next_values(both, drawn[:, 1], coefficient) + config.discount * constant
+    rewards = agent.critic(both.observations, both.actions)[:, 0] + constant - following
+    values = agent.critic(both.observations, actions.detach())[:, 0] - entropy * log_probs.detach() + constant
+    term = (values - following).mean(-1) if value_term == "value" else 0.01 * values[:, :size].mean(-1)
+    explicit = -rewards[:, :size].mean(-1) + term + rewards.square().mean(-1) / (4 * config.regularisation)
+    parameters = agent.critic.net.master()
+    gradients = [torch.autograd.grad(loss.sum(), parameters, retain_graph=True) for loss in (ours, explicit)]
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_iq_learn_says_what_an_early_end_is_worth(make: Make) -> None:
+    training: Any = run_to(make("iq_learn"), 200)
+    assert (training.agent._absorbing != 0).all()
+    training.close()
+    released: Any = run_to(make("iq_learn", "agent.absorbing=false"), 200)
+    assert (released.agent._absorbing == 0).all()
+    released.close()
 
 
 def test_the_actor_moves_at_its_own_rate() -> None:

@@ -95,6 +95,10 @@ class Agent(ActingAgent, Protocol):
         """How many sets of (B, A) standard normal numbers one update takes."""
         ...
 
+    def follow_ends(self, expert: Tensor, learner: Tensor) -> None:
+        """Take note of the shares of time (R,) that both sides spend after early ends, before updates."""
+        ...
+
     @property
     def wants_expert_rows(self) -> bool:
         """Whether updates take expert rows of their own."""
@@ -202,6 +206,9 @@ class ActorCritic(nn.Module):
     def seen_by_policy(self, observations: Tensor, normalised: Tensor) -> Tensor:
         """The policy's view of observations whose view by the critics is ``normalised`` already."""
         return normalised if self._policy_normaliser is None else self._policy_normaliser(observations)
+
+    def follow_ends(self, expert: Tensor, learner: Tensor) -> None:
+        """Nothing: what an early end is worth is the reward's to say."""
 
     @property
     def wants_expert_rows(self) -> bool:

@@ -28,7 +28,9 @@ class IQLearnConfig(SACConfig):
     over the first states of the expert's episodes, as the paper has it, and ``v0`` the same over all the expert's
     states, as the released code has it. ``regularisation`` is α of the χ² term (Q − γ V̄)² / 4α, which is over
     ``regularised`` rows: those of both, or the expert's alone. Offline (``loop=offline``) all rows are the expert's.
-    The actor moves at ``actor_learning_rate``, a tenth of the critic's, as released.
+    The actor moves at ``actor_learning_rate``, a tenth of the critic's, as released. ``absorbing`` treats an early end
+    as a state that lasts for ever and has an implied reward of its own (see :class:`IQLearn`); without it an ended
+    episode is worth 0, as released, which beckons where values are below that.
     """
 
     critics: int = 1
@@ -38,6 +40,7 @@ class IQLearnConfig(SACConfig):
     value_term: Literal["value", "value_expert", "initial", "v0"] = "value"
     regularisation: float = 0.5
     regularised: Literal["both", "expert"] = "both"
+    absorbing: bool = True
 
 
 class IQLearn(SAC):
@@ -45,6 +48,11 @@ class IQLearn(SAC):
 
     With r_Q(s, a) = Q(s, a) − γ (1 − terminated) V̄(s') and the χ² divergence the critic minimises
     −E_expert[r_Q] + value term + E[r_Q²] / 4α. V(s) carries the critic's gradient and the target V̄(s') none.
+
+    The objective rewards what only the learner does by less than 0, so its values are soon below what an ended episode
+    is worth, and it learns to fall. An absorbing state is a single point, whose implied reward minimises the objective
+    in closed form (:meth:`follow_ends`). As with the learned rewards its value is taken off all others: an end is worth
+    0, and r_Q is what it would be, r_absorbing + Q(s, a) − γ (1 − terminated) V̄(s').
     """
 
     Config: ClassVar[type[Any] | None] = IQLearnConfig
@@ -53,6 +61,7 @@ class IQLearn(SAC):
     _initial: Tensor
     _expert_count: int
     _at_initial: Tensor
+    _absorbing: Tensor
 
     @classmethod
     def create(cls, config: Any, setting: Setting) -> Self:
@@ -61,6 +70,8 @@ class IQLearn(SAC):
             raise InputError("agent=iq_learn needs demonstrations: give data=<bundled name or file>")
         if config.cloning_weight:
             raise InputError("agent.cloning_weight: iq_learn has no cloning term; leave it at 0")
+        if not setting.task.terminates:
+            config = dataclasses.replace(config, absorbing=False)
         agent = super().create(config, setting)
         if config.value_term == "initial":
             first = setting.demonstrations.observations[setting.demonstrations.times == 0]
@@ -75,11 +86,32 @@ class IQLearn(SAC):
     def initialise(self, generators: Generators) -> None:
         """Draw the parameters and make the optimisers, the actor's with a rate of its own."""
         super().initialise(generators)
+        self.register_buffer("_absorbing", torch.zeros(self.runs, device=self.normaliser.mean.device), persistent=False)
         self.actor_optimiser.set_learning_rate(self.config.actor_learning_rate)
 
     def set_initial_states(self, observations: Tensor) -> None:
         """The states (N, O) that ``value_term="initial"`` is about."""
         self.register_buffer("_initial", observations.float(), persistent=False)
+
+    @property
+    def early_ends(self) -> str:
+        """What an early end is worth, in words."""
+        if self.config.absorbing:
+            return "absorbing states (the implied reward is relative to the absorbing state's)"
+        return "ignored, an ended episode is worth 0 whatever the values of others"
+
+    def follow_ends(self, expert: Tensor, learner: Tensor) -> None:
+        """Follow the shares of time (R,) that both sides spend after early ends, p and q.
+
+        At a single point where nothing is chosen the objective is −p r + t + (p + q) r² / 8α, with the value term
+        t = (p + q) r / 2 over both sides' rows, p r over the expert's, and q r over initial states, which the
+        learner's occupancy telescopes to. Its minimum is at r = 2α (p − q) / (p + q), 0 and twice the first.
+        """
+        if not self.config.absorbing:
+            return
+        share = {"value": 1.0, "value_expert": 0.0}.get(self.config.value_term, 2.0)
+        balance = (expert - learner) / (expert + learner)
+        self._absorbing.copy_(2 * self.config.regularisation * share * balance)
 
     @property
     def noise_rows(self) -> int:
@@ -114,7 +146,7 @@ class IQLearn(SAC):
     ) -> dict[str, Tensor]:
         """The inverse objective (R,); ``batch`` has the expert's rows first, then the learner's."""
         size = self._expert_count
-        following = self.discounted_next_values(batch, noise, coefficient)
+        following = self.discounted_next_values(batch, noise, coefficient) - self._absorbing[:, None]
         actions, log_probs = sampled
         rewards = self.critic(observations, batch.actions).amin(1) - following
         values = self.critic(observations, actions).amin(1) - coefficient[:, None] * log_probs

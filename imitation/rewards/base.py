@@ -130,7 +130,7 @@ class ImplicitReward(FixedReward):
     """None: the agent's critic implies the reward (IQ-Learn)."""
 
     sees_actions = False
-    early_ends = "worth 0 in the critic's implied reward"
+    early_ends = "what the agent makes of them"
 
     def relabel(self, batch: Batch) -> Tensor:
         """Zeros (R, B)."""
