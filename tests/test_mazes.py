@@ -23,7 +23,7 @@ from understudy.imitation.evaluation import evaluate
 from understudy.imitation.fit import FitConfig, References, Run
 from understudy.imitation.networks import Normaliser
 from understudy.imitation.recording import record
-from understudy.imitation.resets.recorded import states_problem
+from understudy.imitation.resets.recorded import RecordedStart, states_problem, wedged_share
 from understudy.imitation.statistics import mean_summary
 from understudy.robots import Disturbances, InputError, Task, TaskBatch, find_task, observation_parts, place
 from understudy.robots.navigation import Map
@@ -296,3 +296,15 @@ def test_a_training_in_a_maze_resumes_bit_equal_and_keeps_its_successes(task: st
     assert rows[0].endswith(",success")
     assert {row[-1] for row in rows[1:]} <= {"0", "1"}
     np.testing.assert_array_equal(again.final_successes(), shares)  # pyright: ignore
+
+
+def test_it_is_said_how_many_starts_leave_a_wider_body_in_the_walls(tmp_path: Path) -> None:
+    assert record_main(["expert", "task=gap-maze", "episodes=2", f"out={tmp_path / 'x.hdf5'}", "quiet=true"]) == 0
+    recorded = load(tmp_path / "x.hdf5")
+    wide = gap_maze(WIDE)
+    share = wedged_share(wide, recorded)
+    gap = np.abs(recorded.observations[:, 0]) < 0.05  # in the middle of it on the way from left to right
+    assert gap.mean() / 2 < share < 0.2
+    assert wedged_share(gap_maze(), recorded) == 0
+    assert f"in {share:.0%} of which this robot's other body" in RecordedStart(wide, recorded).about
+    assert RecordedStart(gap_maze(), recorded).about == "states set"

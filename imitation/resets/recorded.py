@@ -14,6 +14,7 @@ from .base import InitialStart, MixedResets, Start, only
 
 # Recorded observations are float32, and MuJoCo's versions agree to about 1e-6 after a step.
 TOLERANCE = 1e-4
+_WEDGED = 0.02  # m; a landing foot gives way by less
 
 
 class RecordedStart(Start):
@@ -30,6 +31,10 @@ class RecordedStart(Start):
         problem = states_problem(task, recorded)
         self.method = "states" if problem is None else "replay"
         self.about = "states set" if problem is None else f"replayed from its seeds: {problem}"
+        if problem is None and task.disturbances.bodies and (share := wedged_share(task, recorded)):
+            self.about += (
+                f", in {share:.0%} of which this robot's other body is more than {_WEDGED * 100:.0f} cm in something"
+            )
         if problem is not None:
             unable, self.steps = replay_problem(task, recorded)
             if unable is not None:
@@ -78,6 +83,23 @@ def states_problem(task: Task, recorded: Demonstrations) -> str | None:
         f"the observation of its restored state differs from the recorded one by up to {gaps[row, column]:.2g} "
         f"(row {row}, number {column} of {gaps.shape[1]})"
     )
+
+
+def wedged_share(task: Task, recorded: Demonstrations) -> float:
+    """The share of recorded states in which the task's robot, of another body than the recorded, is deep in something.
+
+    It may not get out of there; the recorded robot fitted.
+    """
+    environment = task.make()
+    try:
+        environment.reset(seed=0)
+        wedged = 0
+        for row in range(len(recorded)):
+            place(environment, _snapshot(recorded, row))
+            wedged += min((contact.dist for contact in environment.data.contact), default=0.0) < -_WEDGED
+    finally:
+        environment.close()
+    return wedged / len(recorded)
 
 
 def replay_problem(task: Task, recorded: Demonstrations) -> tuple[str | None, int]:
