@@ -24,7 +24,7 @@ from .resets import Resets
 from .rewards import Reward, TaskReward
 from .selection import Measure, NegativeReturn, OccupancyDistance, SelectBy, Selection
 from .task_state import set_tasks_state, tasks_state
-from .training import State
+from .training import Memoryless, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ActingConfig:
     select_episodes: int = 4
 
 
-class ActingTraining(abc.ABC):
+class ActingTraining(Memoryless, abc.ABC):
     """R runs of a learner that acts, trained together. Subclasses say in :meth:`_advance` how the policy is improved.
 
     ``offline`` are other recordings of the task, which say with the demonstrations how wide its states are. The parts

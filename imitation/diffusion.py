@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,29 @@ NOISE_ROWS = 256  # a reward's noise at a time: drawn with each of its updates, 
 _WAVES, _EMBEDDED = 16, 16  # sizes of a time's sines and of what the network makes of them
 
 
-def signal_levels(times: int) -> Tensor:
-    """ᾱ (T,) of diffusers' default schedule (β linear from 1e-4 to 0.02 over ``times`` T)."""
+def signal_levels(times: int, schedule: Literal["linear", "squaredcos_cap_v2"] = "linear") -> Tensor:
+    """ᾱ (T,) of a schedule of diffusers' over ``times`` T: its default (β linear from 1e-4 to 0.02), or that of images
+    and actions (ᾱ a squared cosine, Nichol and Dhariwal 2021, arXiv 2102.09672), which ends in all but pure noise.
+    """
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler  # slow to import, and few need it
 
-    return DDPMScheduler(num_train_timesteps=times).alphas_cumprod.clone()
+    return DDPMScheduler(num_train_timesteps=times, beta_schedule=schedule).alphas_cumprod.clone()
+
+
+def sampling_times(times: int, count: int) -> list[int]:
+    """``count`` of ``times`` T, evenly from the last one down ("trailing": Lin et al. 2023, arXiv 2305.08891)."""
+    return [round(times - index * times / count) - 1 for index in range(count)]
+
+
+def denoised(rows: Tensor, noise: Tensor, signal: Tensor, less: Tensor) -> Tensor:
+    """One step of DDIM without noise of its own (Song et al. 2020, arXiv 2010.02502, equation 12).
+
+    From rows at ᾱ ``signal``, with the noise that is said to be in them, to the ᾱ of ``less`` noise. What they would be
+    without any is kept in [−1, 1], where actions are, and the noise is what is left then.
+    """
+    clean = ((rows - (1 - signal).sqrt() * noise) / signal.sqrt()).clamp(-1, 1)
+    left = (rows - signal.sqrt() * clean) / (1 - signal).sqrt()
+    return less.sqrt() * clean + (1 - less).sqrt() * left
 
 
 def stratified_times(uniform: Tensor, end: int) -> Tensor:
@@ -39,7 +58,8 @@ def stratified_times(uniform: Tensor, end: int) -> Tensor:
 class NoisePredictor(nn.Module):
     """ε̂(x_t, t) for each index of the leading axes (R,) or (R, M): a perceptron on x_t and an embedding of t.
 
-    ``signal`` (T,) are the ᾱ of the schedule. Sizes as in the released SMILING (reference/algorithms.md 3.14).
+    ``signal`` (T,) are the ᾱ of the schedule, which are part of its state with ``keeps``. ``given`` is the size of what
+    else the noise may depend on. Sizes as in the released SMILING (reference/algorithms.md 3.14).
     """
 
     signal: Tensor
@@ -52,12 +72,15 @@ class NoisePredictor(nn.Module):
         hidden: Sequence[int],
         signal: Tensor,
         activation: Activation = "leaky_relu",
+        *,
+        given: int = 0,
+        keeps: bool = False,
     ) -> None:
         super().__init__()
-        self.register_buffer("signal", signal.float(), persistent=False)
+        self.register_buffer("signal", signal.float(), persistent=keeps)
         self.register_buffer("waves", _sines(len(signal)), persistent=False)
         self.embedding = StackedMLP(leading, (_WAVES, 2 * _EMBEDDED, _EMBEDDED), activation=activation)
-        self.net = StackedMLP(leading, (size + _EMBEDDED, *hidden, size), activation=activation)
+        self.net = StackedMLP(leading, (size + _EMBEDDED + given, *hidden, size), activation=activation)
 
     def stacks(self) -> list[StackedMLP]:
         """The networks to train."""
@@ -73,14 +96,17 @@ class NoisePredictor(nn.Module):
         signal = self.signal[times].unsqueeze(-1)
         return signal.sqrt() * rows + (1 - signal).sqrt() * noise
 
-    def forward(self, noised: Tensor, times: Tensor, *, exact: bool = False) -> Tensor:
+    def forward(self, noised: Tensor, times: Tensor, *, given: Tensor | None = None, exact: bool = False) -> Tensor:
         """The noise ε̂ (*leading, B, X) in x_t (*leading, B, X) at times (*leading, B); ``exact`` in float32."""
         embedded = self.embedding(self.waves[times], exact=exact)
-        return self.net(torch.cat((noised, embedded), -1), exact=exact)
+        parts = (noised, embedded) if given is None else (noised, embedded, given)
+        return self.net(torch.cat(parts, -1), exact=exact)
 
-    def squares(self, rows: Tensor, noise: Tensor, times: Tensor, *, exact: bool = False) -> Tensor:
+    def squares(
+        self, rows: Tensor, noise: Tensor, times: Tensor, *, given: Tensor | None = None, exact: bool = False
+    ) -> Tensor:
         """(ε̂ − ε)² (*leading, B, X) for rows and noise (*leading, B, X) at times (*leading, B)."""
-        return (self(self.noised(rows, noise, times), times, exact=exact) - noise).square()
+        return (self(self.noised(rows, noise, times), times, given=given, exact=exact) - noise).square()
 
 
 def _sines(times: int) -> Tensor:

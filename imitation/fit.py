@@ -216,7 +216,7 @@ class Run:
         training = self.training
         device = getattr(training, "device", torch.device("cpu"))
         runs = len(training.seeds)
-        result = evaluate(training.act, training.task, runs, self.config.evaluation_episodes, device=device)
+        result = evaluate(training.controller(), training.task, runs, self.config.evaluation_episodes, device=device)
         self.progress.evaluation_steps = self.progress.evaluation_steps + result.steps
         counts = training.step_counts()
         total = sum(counts[name] for name in PURPOSES if name != "evaluation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -36,7 +37,57 @@ class CloningConfig:
     view: tuple[str, ...] = ()
 
 
-class BehaviourCloning(WithoutSteps):
+class Regression(WithoutSteps, abc.ABC):
+    """R regressions on rows of demonstrations: a clock of updates, and a stream of batches for each run."""
+
+    optimiser: Adam
+
+    def __init__(self, steps: int, batch_size: int, seeds: list[int], device: torch.device | str) -> None:
+        self.seeds, self.device = seeds, torch.device(device)
+        self.generators = Generators(seeds, self.device)
+        self.steps = 0
+        self._total, self._batch_size = steps, batch_size
+
+    @property
+    def total(self) -> int:
+        """Updates when finished."""
+        return self._total
+
+    @property
+    @abc.abstractmethod
+    def row_count(self) -> int:
+        """How many rows there are to learn from."""
+
+    @abc.abstractmethod
+    def step(self, rows: Tensor) -> Tensor:
+        """One update on rows by number (R, B); returns the loss (R,)."""
+
+    def advance(self) -> Mapping[str, Tensor]:
+        """The next hundred updates; returns the last one's metrics, each (R,)."""
+        count = min(100, self.total - self.steps)
+        self.steps += count
+        return {"cloning_loss": self.update(count)}
+
+    def update(self, count: int) -> Tensor:
+        """Make ``count`` updates; returns the last one's loss (R,)."""
+        indices = self.generators.integers(self.row_count, (count, self._batch_size))
+        loss = torch.zeros(len(self.seeds))
+        for rows in indices.unbind(1):
+            loss = self.step(rows)
+        return loss.detach()
+
+    def _with_clock(self, tensors: dict[str, Tensor]) -> State:
+        """A state of these tensors, the optimiser's, the streams and the steps."""
+        tensors |= {f"optimiser.{k}": v for k, v in self.optimiser.state().items()}
+        return State(tensors | {"generators": self.generators.state()}, {"steps": self.steps})
+
+    def _set_clock(self, state: State) -> None:
+        self.optimiser.set_state(state.part("optimiser"))
+        self.generators.set_state(state.tensors["generators"])
+        self.steps = state.values["steps"]
+
+
+class BehaviourCloning(Regression):
     """R behaviour clonings of the same demonstrations, each with its own initialisation and batches.
 
     The released hybrid-IRL code regresses a *sampled* action, which adds the policy's variance to the error,
@@ -55,40 +106,24 @@ class BehaviourCloning(WithoutSteps):
         device: torch.device | str = "cpu",
         precision: torch.dtype = torch.float32,
     ) -> None:
-        self.config, self.task, self.spaces, self.seeds = config, task, spaces, seeds
-        self.device = torch.device(device)
+        super().__init__(config.steps, config.batch_size, seeds, device)
+        self.config, self.task, self.spaces = config, task, spaces
         sizes = (len(seeds), spaces.observation_size, spaces.action_size, config.hidden)
         self.actor = GaussianActor(*sizes) if config.loss == "likelihood" else DeterministicActor(*sizes)
         self.actor.to(self.device)
         self.normaliser = normaliser.hiding(view_mask(task, config.view, "loop.view")).to(self.device)
-        self.generators = Generators(seeds, self.device)
         self.actor.net.initialise(self.generators)
         self.actor.net.set_precision(precision)
         self.optimiser = Adam([self.actor.net], config.learning_rate, weight_decay=config.weight_decay)
         self._observations = torch.from_numpy(demonstrations.observations).to(self.device)
         self._actions = torch.from_numpy(demonstrations.actions).to(self.device)
-        self.steps = 0
 
-    @property
-    def total(self) -> int:
-        """Updates when finished."""
-        return self.config.steps
-
-    def advance(self) -> Mapping[str, Tensor]:
-        """The next hundred updates; returns the last one's metrics, each (R,)."""
-        count = min(100, self.config.steps - self.steps)
-        self.steps += count
-        return {"cloning_loss": self.update(count)}
-
-    def update(self, count: int) -> Tensor:
-        """Make ``count`` updates; returns the last one's loss (R,)."""
-        indices = self.generators.integers(self.row_count, (count, self.config.batch_size))
-        loss = torch.zeros(len(self.seeds))
-        for rows in indices.unbind(1):
-            observations, actions = self.pairs(rows)
-            loss = self.loss(self.normaliser(observations), actions)
-            self.optimiser.step(loss.sum())
-        return loss.detach()
+    def step(self, rows: Tensor) -> Tensor:
+        """One update on rows by number (R, B); returns the loss (R,)."""
+        observations, actions = self.pairs(rows)
+        loss = self.loss(self.normaliser(observations), actions)
+        self.optimiser.step(loss.sum())
+        return loss
 
     @property
     def row_count(self) -> int:
@@ -131,15 +166,10 @@ class BehaviourCloning(WithoutSteps):
 
     def state(self) -> State:
         """Everything that decides how the training goes on."""
-        tensors = {f"actor.{k}": v for k, v in self.actor.state_dict().items()}
-        tensors |= {f"optimiser.{k}": v for k, v in self.optimiser.state().items()}
-        tensors["generators"] = self.generators.state()
-        return State(tensors, {"steps": self.steps})
+        return self._with_clock({f"actor.{k}": v for k, v in self.actor.state_dict().items()})
 
     def set_state(self, state: State) -> None:
         """Continue from :meth:`state`: on the CPU bit-equal to never having stopped."""
         self.actor.load_state_dict(state.part("actor"))
         self.actor.net.refresh()
-        self.optimiser.set_state(state.part("optimiser"))
-        self.generators.set_state(state.tensors["generators"])
-        self.steps = state.values["steps"]
+        self._set_clock(state)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ..robots import Disturbances, InputError, Spaces, Task, find_task
 from .files import new_directory, read_json, read_tensors, write_json, write_tensors
 from .networks import LOG_STD_RANGE, Activation, Normaliser, StackedMLP
 
-Head = Literal["squashed-gaussian", "deterministic", "clipped-gaussian", "clipped"]
+Head = Literal["squashed-gaussian", "deterministic", "clipped-gaussian", "clipped", "chunk", "chunk-diffusion"]
 FORMAT_VERSION = 1
 _FILES = ("config.json", "model.safetensors")
 
@@ -30,7 +31,8 @@ class PolicyConfig:
     mean and log standard deviation the network gives (SAC), ``deterministic`` tanh of the output (TD3, and
     cloning by squared error), ``clipped-gaussian`` a Gaussian in the environment's units, clipped to its
     bounds, with a standard deviation of its own per action (PPO, TRPO), ``clipped`` the same without noise
-    (this suite's PPO, and zips with state-dependent exploration: only the mean is kept). ``control_rate`` is in Hz, the
+    (this suite's PPO, and zips with state-dependent exploration: only the mean is kept); those of
+    :class:`~.chunk_policy.ChunkPolicy` are ``chunk`` and ``chunk-diffusion``. ``control_rate`` is in Hz, the
     action bounds are the environment's own, (A,). ``mean_limit`` bounds the mean before the squashing.
     ``training`` says where the policy comes from.
     """
@@ -79,8 +81,16 @@ class Policy(nn.Module):
     The normaliser and the action scale are inside. Make one with :meth:`from_pretrained` or from a training.
     """
 
+    config_class: ClassVar[type[PolicyConfig]] = PolicyConfig
+    heads: ClassVar[tuple[Head, ...]] = ("squashed-gaussian", "deterministic", "clipped-gaussian", "clipped")
+    _kinds: ClassVar[dict[str, type[Policy]]] = {}  # by their heads
+    config: PolicyConfig
     _scale: Tensor
     _offset: Tensor
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        Policy._kinds.update(dict.fromkeys(cls.heads, cls))
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
@@ -89,13 +99,32 @@ class Policy(nn.Module):
         if config.observation_limit is not None:
             identity.limit = config.observation_limit
         self.normaliser = identity
-        sizes = (config.observation_size, *config.hidden, config.output_size)
-        self.net = StackedMLP((1,), sizes, activation=config.activation)
+        self.net = self.make_network()
         self.log_std = nn.Parameter(torch.zeros(config.action_size)) if config.head == "clipped-gaussian" else None
         low, high = torch.tensor(config.action_low), torch.tensor(config.action_high)
         self.register_buffer("_scale", (high - low) / 2, persistent=False)
         self.register_buffer("_offset", (high + low) / 2, persistent=False)
         self._generator = torch.Generator().manual_seed(0)
+
+    def make_network(self) -> nn.Module:
+        """The network that the configuration describes."""
+        config = self.config
+        sizes = (config.observation_size, *config.hidden, config.output_size)
+        return StackedMLP((1,), sizes, activation=config.activation)
+
+    @staticmethod
+    def described(task: Task, spaces: Spaces, normaliser: Normaliser, training: Mapping[str, Any]) -> dict[str, Any]:
+        """What the configuration says of the task, whichever the network is."""
+        return {
+            "observation_size": spaces.observation_size,
+            "action_size": spaces.action_size,
+            "action_low": tuple(spaces.action_low.tolist()),
+            "action_high": tuple(spaces.action_high.tolist()),
+            "task": task.name,
+            "control_rate": spaces.control_rate,
+            "observation_limit": None if np.isinf(normaliser.limit) else normaliser.limit,
+            "training": training,
+        }
 
     @classmethod
     def of_network(
@@ -109,26 +138,16 @@ class Policy(nn.Module):
         training: Mapping[str, Any],
     ) -> Self:
         """The policy of one run of a stacked actor network, whose actions are in [−1, 1]."""
-        config = PolicyConfig(
-            head=head,
-            observation_size=spaces.observation_size,
-            action_size=spaces.action_size,
-            hidden=net.sizes[1:-1],
-            action_low=tuple(spaces.action_low.tolist()),
-            action_high=tuple(spaces.action_high.tolist()),
-            task=task.name,
-            control_rate=spaces.control_rate,
-            activation=net.activation,
-            observation_limit=None if np.isinf(normaliser.limit) else normaliser.limit,
-            training=training,
-        )
-        policy = cls(config)
+        about = cls.described(task, spaces, normaliser, training)
+        policy = cls(PolicyConfig(**about, head=head, hidden=net.sizes[1:-1], activation=net.activation))
+        own = policy.net
+        assert isinstance(own, StackedMLP)
         with torch.no_grad():
-            for mine, theirs in zip(policy.net.master(), net.master(), strict=True):
+            for mine, theirs in zip(own.master(), net.master(), strict=True):
                 mine.copy_(theirs[run : run + 1])
             if head in ("clipped-gaussian", "clipped"):  # these heads' outputs are in the environment's units
-                policy.net.weights[-1].mul_(policy._scale)
-                policy.net.biases[-1].mul_(policy._scale).add_(policy._offset)
+                own.weights[-1].mul_(policy._scale)
+                own.biases[-1].mul_(policy._scale).add_(policy._offset)
         policy.normaliser.load_state_dict(normaliser.state_dict())
         return policy
 
@@ -160,28 +179,39 @@ class Policy(nn.Module):
             actions = mean.tanh()
         return actions.view(*observations.shape[:-1], self.config.action_size)
 
+    def controller(self, *, deterministic: bool = True) -> Callable[[Tensor], Tensor]:
+        """What acts in episodes that start together, (..., O) to (..., A): it may remember them, and is for these."""
+        return functools.partial(self.act, deterministic=deterministic)
+
     def predict(
         self,
         observation: np.ndarray,
-        state: None = None,
+        state: Any = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
-    ) -> tuple[np.ndarray, None]:
+    ) -> tuple[np.ndarray, Any]:
         """Actions in the environment's units: (O,) -> (A,), or (N, O) -> (N, A); as stable-baselines3.
 
         The policy has no memory, so the returned state is none. Errors: :class:`InputError` for an
         observation of another size or one that is not finite.
         """
+        return self._scaled(self.act(self._observations(observation), deterministic=deterministic)), None
+
+    def _observations(self, observation: np.ndarray) -> Tensor:
+        """Observations as tensors. Errors: :class:`InputError` for those of another size or not finite."""
         array = np.asarray(observation, np.float32)
         size = self.config.observation_size
         if array.ndim not in (1, 2) or array.shape[-1] != size:
             raise InputError(f"the policy takes observations of {size} numbers, not an array of shape {array.shape}")
         if not np.isfinite(array).all():
             raise InputError("the observation has NaN or infinite numbers")
-        actions = self.act(torch.tensor(array, device=self._scale.device), deterministic=deterministic)
+        return torch.tensor(array, device=self._scale.device)
+
+    def _scaled(self, actions: Tensor) -> np.ndarray:
+        """Actions in [−1, 1] in the environment's units, within its bounds."""
         scaled = (actions * self._scale + self._offset).cpu().numpy()
         low = np.asarray(self.config.action_low, np.float32)
-        return np.clip(scaled, low, np.asarray(self.config.action_high, np.float32)), None
+        return np.clip(scaled, low, np.asarray(self.config.action_high, np.float32))
 
     def seed(self, seed: int) -> None:
         """Restart the stream of numbers that sampled actions use."""
@@ -217,14 +247,19 @@ class Policy(nn.Module):
         version = values.pop("version", None)
         if version != FORMAT_VERSION:
             raise InputError(f"{path}: policy format version {version} is not {FORMAT_VERSION}: update understudy")
+        kind: type[Policy] = Policy._kinds.get(str(values.get("head")), Policy)
+        if not issubclass(kind, cls):
+            raise InputError(
+                f"{path} is a policy with head {values.get('head')!r}: read it with Policy.from_pretrained"
+            )
         try:
-            config = PolicyConfig.of_json(values)
+            config = kind.config_class.of_json(values)
         except ValueError as error:
             raise InputError(f"{path / 'config.json'} is damaged: {error}; restore it from a copy") from error
         weights = path / "model.safetensors"
         tensors = read_tensors(weights)
         with torch.device("meta"):  # the shapes alone: nothing is allocated that a damaged file asks for
-            expected = {name: tensor.shape for name, tensor in cls(config).state_dict().items()}
+            expected = {name: tensor.shape for name, tensor in kind(config).state_dict().items()}
         for name in sorted(expected.keys() | tensors.keys()):
             if name not in expected or name not in tensors:
                 what = "has no" if name in expected else "has an unknown"
@@ -234,7 +269,7 @@ class Policy(nn.Module):
                 raise InputError(f"{weights} does not fit its config.json: tensor {name!r} is {shapes}")
             if not tensors[name].isfinite().all():
                 raise InputError(f"{weights}: tensor {name!r} has NaN or infinite numbers, so it cannot control")
-        policy = cls(config)
+        policy = kind(config)
         policy.load_state_dict(tensors)
         return policy
 
@@ -255,7 +290,7 @@ def _check_value(name: str, value: Any, values: Mapping[str, Any]) -> None:
         case "head" | "activation":
             known = get_args(Head if name == "head" else Activation)
             good, what = value in known, f"one of {', '.join(known)}"
-        case "observation_size" | "action_size":
+        case "observation_size" | "action_size" | "history" | "chunk" | "acts" | "times" | "samples":
             good, what = count(value), "a positive whole number"
         case "hidden":
             good, what = every(count), "a list of positive whole numbers"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ def record(
 ) -> Demonstrations:
     """Play whole episodes until there are ``episodes`` E or at least ``steps`` rows, whichever comes first.
 
-    ``act`` maps observations (1, B, O) to actions (1, B, A) in [−1, 1], or is one of the task's scripts; none stands
-    for uniform random actions.
+    ``act`` maps observations (1, B, O) to actions (1, B, A) in [−1, 1], or is a controller: one of the task's scripts,
+    or a policy with a memory (:class:`Playing`). None stands for uniform random actions.
     Gaussian ``noise`` of that standard deviation is added to each action, which is then clipped; the stored
     action is the executed one. Episode e is reset with seed ``seed + e``, which also decides its noise and
     random actions. The full simulator state before each step is kept. ``advance`` is told the number of rows
@@ -42,7 +43,8 @@ def record(
     assert episodes is not None or steps is not None
     played: list[_Episode] = []
     rows = 0
-    for episode in _episodes(task, act, seed, episodes, noise):
+    controller = Playing(functools.partial(_same, act)) if callable(act) else act
+    for episode in _episodes(task, controller, seed, episodes, noise):
         played.append(episode)
         rows += len(episode.rewards)
         advance(len(episode.rewards))
@@ -70,6 +72,30 @@ def record(
     )
 
 
+class Playing:
+    """A policy as a controller: what ``make`` gives acts in the episodes that start together."""
+
+    def __init__(self, make: Callable[[], Act]) -> None:
+        self._make = make
+        self._act: Act | None = None
+
+    def begin(self, seeds: Sequence[int]) -> None:
+        """Forget the last episodes."""
+        self._act = self._make()
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Actions (N, A) in [−1, 1] for observations (N, O)."""
+        assert self._act is not None, "begin comes first"
+        count, size = observations.shape
+        seen = torch.zeros(1, TOGETHER, size)
+        seen[0, :count] = torch.from_numpy(observations)
+        return self._act(seen)[0, :count].cpu().numpy()
+
+
+def _same(act: Act) -> Act:
+    return act
+
+
 def measure_random_return(task: Task, episodes: int, *, seed: int = RANDOM_SEED) -> float:
     """The mean undiscounted return of uniform random actions."""
     played = _episodes(task, None, seed, episodes, 0.0)
@@ -94,16 +120,14 @@ def _joined(episodes: list[_Episode], name: str) -> np.ndarray:
     return np.concatenate(columns)
 
 
-def _episodes(
-    task: Task, act: Act | Controller | None, seed: int, count: int | None, noise: float
-) -> Iterator[_Episode]:
+def _episodes(task: Task, act: Controller | None, seed: int, count: int | None, noise: float) -> Iterator[_Episode]:
     """Episodes in the order of their seeds, without end when ``count`` is none."""
     first = 0
     while count is None or first < count:
         together = TOGETHER if count is None else min(TOGETHER, count - first)
         tasks = TaskBatch(task, [seed + first + k for k in range(together)])
         generators = [np.random.default_rng([seed + first + k, 1]) for k in range(together)]
-        if act is not None and not callable(act):
+        if act is not None:
             act.begin([seed + first + k for k in range(together)])
         try:
             yield from _play(tasks, act, generators, noise)
@@ -113,11 +137,10 @@ def _episodes(
 
 
 def _play(
-    tasks: TaskBatch, act: Act | Controller | None, generators: list[np.random.Generator], noise: float
+    tasks: TaskBatch, act: Controller | None, generators: list[np.random.Generator], noise: float
 ) -> list[_Episode]:
     """One episode in each environment."""
     count, size = len(tasks), tasks.spaces.action_size
-    seen = np.zeros((1, TOGETHER, tasks.spaces.observation_size), np.float32)
     observations, running = tasks.reset(), np.ones(count, bool)
     states = np.stack([physics_state(environment) for environment in tasks.environments])
     steps: list[_Episode] = []
@@ -125,11 +148,7 @@ def _play(
         if act is None:
             actions = np.stack([generator.uniform(-1, 1, size) for generator in generators])
         else:
-            if callable(act):
-                seen[0, :count] = observations
-                actions = act(torch.tensor(seen))[0, :count].cpu().numpy()
-            else:
-                actions = act.act(observations)
+            actions = act.act(observations)
             if noise:
                 actions = actions + noise * np.stack([g.standard_normal(size) for g in generators])
         actions = np.clip(actions, -1, 1).astype(np.float32)

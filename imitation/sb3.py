@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..robots import TASKS, InputError, Spaces, Task
-from .networks import Activation
+from .networks import Activation, StackedMLP
 from .policy import Head, Policy, PolicyConfig
 
 _log = logging.getLogger(__name__)
@@ -303,10 +303,13 @@ def _policy(network: _Network, task: Task, spaces: Spaces, path: Path) -> Policy
         training={"source": "stable-baselines3", "file": path.name, "algorithm": network.family},
     )
     policy = Policy(config)
+    layers = len(network.layers)
+    assert isinstance(policy.net, StackedMLP)
+    parameters = policy.net.master()
     with torch.no_grad():
         for index, (weight, bias) in enumerate(network.layers):
-            policy.net.weights[index].copy_(weight.T.unsqueeze(0))
-            policy.net.biases[index].copy_(bias.view(1, 1, -1))
+            parameters[index].copy_(weight.T.unsqueeze(0))
+            parameters[layers + index].copy_(bias.view(1, 1, -1))
         if policy.log_std is not None and network.log_std is not None:
             policy.log_std.copy_(network.log_std)
     return policy

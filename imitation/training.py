@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +50,10 @@ class Training(Protocol):
         """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O), for evaluation."""
         ...
 
+    def controller(self) -> Callable[[Tensor], Tensor]:
+        """What acts in episodes that start together: :meth:`act`, unless it remembers what it did."""
+        ...
+
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
         """The deployable policy of one run; ``training`` is what its `config.json` says of its origin."""
         ...
@@ -75,7 +79,19 @@ class Training(Protocol):
         ...
 
 
-class WithoutSteps:
+class Memoryless:
+    """What trainings share whose policies have no memory."""
+
+    def act(self, observations: Tensor) -> Tensor:
+        """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
+        raise TypeError(f"{type(self).__name__} does not say how it acts")
+
+    def controller(self) -> Callable[[Tensor], Tensor]:
+        """What acts in episodes that start together: :meth:`act`."""
+        return self.act
+
+
+class WithoutSteps(Memoryless):
     """What trainings share that never act: no measure, no environment steps, nothing to free."""
 
     seeds: list[int]

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from ..datasets import Demonstrations, Recorded, bundled, check_environment, load
+from ..imitation.chunk_cloning import ChunkCloning, ChunkConfig
+from ..imitation.chunk_policy import ChunkPolicy
 from ..imitation.dagger import DaggerConfig, DaggerTraining
 from ..imitation.fit import FitConfig, References
 from ..imitation.interactive import InteractiveConfig, InteractiveTraining
@@ -82,7 +84,9 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
     loop = config["loop"]["kind"]
     if config["expert"] is not None and loop != "dagger":
         raise InputError(f"expert={config['expert']}: only learner=dagger asks an expert")
-    build_training = {"cloning": _cloning, "dagger": _dagger, "offline": _offline}.get(loop, _interactive)
+    build_training = {"cloning": _cloning, "chunks": _chunks, "dagger": _dagger, "offline": _offline}.get(
+        loop, _interactive
+    )
     training = build_training(config, setting, notes)
     evaluation, checkpoint = config["evaluation"], config["checkpoint"]
     fit = FitConfig(
@@ -212,11 +216,24 @@ def _cloning(config: Values, setting: Setting, notes: list[str]) -> Training:
     )  # fmt: skip
 
 
+def _chunks(config: Values, setting: Setting, notes: list[str]) -> Training:
+    demonstrations = _only_demonstrations(config, setting)
+    settings = settings_of(ChunkConfig, config["loop"], "loop", steps=_count(config, "steps"))
+    return ChunkCloning(
+        settings, setting.task, setting.spaces, demonstrations, setting.normaliser, list(setting.seeds),
+        setting.device, setting.precision,
+    )  # fmt: skip
+
+
 def _dagger(config: Values, setting: Setting, notes: list[str]) -> Training:
     demonstrations = _only_demonstrations(config, setting)
     if config["expert"] is None:
         raise InputError("learner=dagger asks an expert: give expert=<policy or run directory, or an SB3 zip>")
     expert = load_policy(str(config["expert"]), setting.task)
+    if isinstance(expert, ChunkPolicy):
+        raise InputError(
+            f"expert={config['expert']}: it plans chunks, and DAgger asks about single states: name another"
+        )
     settings = settings_of(DaggerConfig, config["loop"], "loop", steps=_count(config, "steps"))
     return DaggerTraining(
         settings, setting.task, setting.spaces, demonstrations, expert, setting.normaliser, list(setting.seeds),

@@ -27,6 +27,7 @@ EXAMPLES = (
     "understudy evaluate runs/hopper/mm/2026-01-31_12-00-00/policy episodes=100 video=hopper.mp4",
     "understudy evaluate sac-halfcheetah.zip task=halfcheetah quiet=true | tail -n 1",
 )
+_WARM_UP, _TIMED = 20, 200  # actions
 TOGETHER = 50  # episodes played at once; an environment takes megabytes
 
 
@@ -80,6 +81,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     policies = load_policies(options.policy, None if options.task is None else find_task(options.task))
     task = disturbed(next(iter(policies.values())).task, options.disturbances)
     steps = _film(options, task) if options.video is not None else 0
+    latency = _latency(next(iter(policies.values())), options)
     returns, lengths, successes = _play(options, policies, task)
     pairs = [References(*_references(policy, task)) for policy in policies.values()]
     scores = [pair.score(row) for pair, row in zip(pairs, returns, strict=True)]
@@ -94,6 +96,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         "seed": options.seed,
         "deterministic": options.deterministic,
         "episodes": options.episodes,
+        "latency_ms": latency,
+        "control_rate": next(iter(policies.values())).config.control_rate,
         "steps": {"evaluation": steps + int(lengths.sum())},
         "seconds": round(time.monotonic() - started, 1),
         "policy": options.policy,
@@ -106,14 +110,25 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 
 def _act(policy: Policy, options: EvaluateOptions, advance: Callable[[], None]) -> Act:
-    """Acts as the options say, and tells how often it was asked: once for each step."""
-    policy.seed(options.seed)
+    """Acts in episodes that start together as the options say, and tells how often it was asked: once for each step."""
+    controller = policy.controller(deterministic=options.deterministic)
 
     def act(observations: Tensor) -> Tensor:
         advance()
-        return policy.act(observations, deterministic=options.deterministic)
+        return controller(observations)
 
     return act
+
+
+def _latency(policy: Policy, options: EvaluateOptions) -> dict[str, float]:
+    """Milliseconds that one action for one observation takes on this machine: a robot waits for the worst of them."""
+    observation, state, taken = np.zeros(policy.config.observation_size, np.float32), None, list[float]()
+    for _ in range(_WARM_UP + _TIMED):
+        begun = time.perf_counter()
+        _, state = policy.predict(observation, state, deterministic=options.deterministic)
+        taken.append(1000 * (time.perf_counter() - begun))
+    timed = np.array(taken[_WARM_UP:])
+    return {"median": round(float(np.median(timed)), 3), "worst": round(float(timed.max()), 3)}
 
 
 def _film(options: EvaluateOptions, task: Task) -> int:
@@ -123,6 +138,7 @@ def _film(options: EvaluateOptions, task: Task) -> int:
 
     assert options.video is not None
     policy = load_policy(options.policy, task)
+    policy.seed(options.seed)
     with progress(f"filming {options.video}", task.horizon, quiet=options.quiet) as advance:
         act = _act(policy, options, lambda: advance(1))
         filmed = write_video(act, task, options.video, seed=options.seed)
@@ -141,9 +157,10 @@ def _play(
     title = f"playing {task.name} with {len(policies)} {'policies' if len(policies) > 1 else 'policy'}"
     with progress(title, len(policies) * len(first) * task.horizon, quiet=options.quiet) as advance:
         for policy in policies.values():
-            act = _act(policy, options, lambda: advance(1))
+            policy.seed(options.seed)
             parts: list[Evaluation] = []
             for start in first:
+                act = _act(policy, options, lambda: advance(1))
                 count = min(TOGETHER, options.episodes - start)
                 parts.append(play(act, task, 1, count, seed=options.seed + start))
                 advance(task.horizon - parts[-1].lengths.max())
@@ -197,6 +214,9 @@ def _show(result: dict[str, Any], names: list[str], returns: np.ndarray, lengths
     if "success" in result:
         mean, low, high = (f"{result['success'][key]:.2f}" for key in ("mean", "low", "high"))
         print(f"success: {mean} of the episodes, 95 % interval {low} to {high}, of {count}")
+    latency, period = result["latency_ms"], 1000 / result["control_rate"]
+    worst = f"median {latency['median']:.2f} ms, worst {latency['worst']:.2f} ms"
+    print(f"latency: {worst} an action, of the {period:.1f} ms that the robot has for one")
     if result["video"] is not None:
         print(f"video: {result['video']}")
 

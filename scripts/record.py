@@ -163,11 +163,12 @@ def _player(options: RecordOptions) -> tuple[Task, Callable[..., Any] | Controll
     import torch
 
     from ..imitation.loading import load_policy
+    from ..imitation.recording import Playing
 
     torch.set_num_threads(1)  # the networks are too small to share out
     policy = load_policy(options.policy, task)
     policy.seed(options.seed)
-    act = functools.partial(policy.act, deterministic=options.deterministic)
+    act = Playing(functools.partial(policy.controller, deterministic=options.deterministic))
     name = Path(options.policy).resolve().name
     about = {"policy": name, "deterministic": options.deterministic, "action_noise": options.noise}
     return disturbed(policy.task, options.disturbances), act, about

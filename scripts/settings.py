@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..imitation import rewards
 from ..imitation.agents import PPO, SAC, TD3, TD3BC, IQLearn
+from ..imitation.chunk_cloning import ChunkConfig
 from ..imitation.dagger import DaggerConfig
 from ..imitation.interactive import InteractiveConfig
 from ..imitation.offline import CloningConfig
@@ -61,6 +62,7 @@ AXES: Mapping[str, dict[str, Choice]] = {
         "rounds": Choice("the released code's rounds: act under a frozen reward, then update it", config=RoundsConfig),
         "on_policy": Choice("act for a round, then improve the policy by that round alone", config=OnPolicyConfig),
         "cloning": Choice("regression on the demonstrations alone", config=CloningConfig),
+        "chunks": Choice("cloning of chunks of actions, by diffusion or regression", config=ChunkConfig),
         "offline": Choice("an agent with its reward in its critic, on the demonstrations alone", config=OfflineConfig),
         "dagger": Choice("regression on what an expert says where the learner gets to", config=DaggerConfig),
     },
@@ -250,6 +252,11 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         lambda config: config.resets.get("roll_in") == 0,
         ("resets.source", "resets.updates", "resets.view"),
         "resets.roll_in=0 clones nothing",
+    ),
+    (
+        lambda config: config.loop.get("model") == "regression",
+        ("loop.times", "loop.samples"),
+        "loop.model=regression draws nothing",
     ),
     (
         lambda config: config.loop.kind == "offline",

@@ -47,12 +47,17 @@ ON_POLICY = (
     "loop.select_every=50", "reward.hidden=[16,16]", "reward.batch_size=16", "reward.update_every=3",
 )  # fmt: skip
 OFFLINE = ("steps=200", "agent.hidden=[16,16]", "loop.batch_size=16")
+CHUNKS = (
+    "steps=200", "loop.hidden=[16,16]", "loop.batch_size=16", "loop.history=2", "loop.chunk=4", "loop.acts=3",
+)  # fmt: skip
 CLONING = ("steps=200", "loop.hidden=[16,16]", "loop.batch_size=16")
 
 # Every learner, with what makes it small. A new preset without an entry here fails `test_every_preset_is_tested`.
 LEARNERS: dict[str, tuple[str, ...]] = {
     "bc": CLONING,
     "bc_gaussian": CLONING,
+    "bc_chunks": CHUNKS,
+    "diffusion_policy": (*CHUNKS, "loop.times=20", "loop.samples=5"),
     "dagger": (*DAGGER, "loop.expert_acts=0.5"),
     "sac": INTERACTIVE,
     "hype": HYBRID,

@@ -30,7 +30,7 @@ every_learner = pytest.mark.parametrize("learner", LEARNERS)
 
 def actor_parameters(training: Training, run: int) -> torch.Tensor:
     policy = training.policy(run, {})
-    return torch.cat([p.flatten() for p in policy.net.master()]).detach()
+    return torch.cat([p.flatten() for p in policy.net.parameters()]).detach()
 
 
 def test_every_preset_is_tested() -> None:

@@ -1,0 +1,144 @@
+"""Cloning chunks of actions, by regression or by diffusion: BC's kin with a memory."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..datasets import Demonstrations
+from ..robots import InputError, Spaces, Task, view_mask
+from .agents.base import Average
+from .chunk_policy import ChunkPolicy
+from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Receding, Windows, plan_noise
+from .diffusion import signal_levels
+from .networks import Normaliser
+from .offline import Regression
+from .optimisers import Adam
+from .policy import Policy
+from .training import State
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkConfig:
+    """From the last ``history`` observations to the next ``chunk`` actions, of which ``acts`` are taken before it is
+    asked again.
+
+    ``model`` is ``diffusion``, which has the expert's distribution, or ``regression``, its plain control, which has the
+    mean. Diffusion noises chunks to one of ``times`` (ᾱ a squared cosine) and draws them in ``samples`` steps. The
+    policy to deploy has an average of the parameters with power ``averaging`` (:class:`~.agents.base.Average`).
+    ``steps`` counts updates on ``batch_size`` rows. ``view`` names the parts of the observation that it may see.
+    """
+
+    steps: int = 30_000
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-6
+    hidden: tuple[int, ...] = (256, 256, 256)
+    model: Literal["diffusion", "regression"] = "diffusion"
+    history: int = 2
+    chunk: int = 16
+    acts: int = 8
+    times: int = 100
+    samples: int = 10
+    averaging: float | None = 8.0
+    view: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.acts > self.chunk:
+            raise InputError(
+                f"loop.acts={self.acts}: a chunk has loop.chunk={self.chunk} actions: take no more of them"
+            )
+        if self.samples > self.times:
+            raise InputError(f"loop.samples={self.samples}: there are loop.times={self.times} to go through at most")
+
+
+class ChunkCloning(Regression):
+    """R clonings of chunks from the same demonstrations, each with its own initialisation and batches."""
+
+    def __init__(
+        self,
+        config: ChunkConfig,
+        task: Task,
+        spaces: Spaces,
+        demonstrations: Demonstrations,
+        normaliser: Normaliser,
+        seeds: list[int],
+        device: torch.device | str = "cpu",
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(config.steps, config.batch_size, seeds, device)
+        self.config, self.task, self.spaces = config, task, spaces
+        sizes = (spaces.observation_size, spaces.action_size, config.history, config.chunk, config.acts)
+        self._windows = Windows(demonstrations, ChunkShape(*sizes)).to(self.device)
+        self.normaliser = normaliser.hiding(view_mask(task, config.view, "loop.view")).to(self.device)
+        self.model = self._make(ChunkShape(*sizes)).to(self.device)
+        for stack in self.model.stacks():
+            stack.initialise(self.generators)
+        self.averaged = copy.deepcopy(self.model)
+        for stack in self.model.stacks():
+            stack.set_precision(precision)
+        self._averages = nn.ModuleList(Average(config.averaging) for _ in self.model.stacks()).to(self.device)
+        self.optimiser = Adam(self.model.stacks(), config.learning_rate, weight_decay=config.weight_decay)
+
+    def _make(self, shape: ChunkShape) -> ChunkModel:
+        config, runs = self.config, len(self.seeds)
+        if config.model == "regression":
+            return ChunkRegression(runs, shape, config.hidden)
+        signal = signal_levels(config.times, "squaredcos_cap_v2")
+        return ChunkDiffusion(runs, shape, config.hidden, signal, config.samples)
+
+    @property
+    def row_count(self) -> int:
+        """Windows to learn from."""
+        return len(self._windows)
+
+    def step(self, rows: Tensor) -> Tensor:
+        """One update on windows by number (R, B); returns the loss (R,)."""
+        seen, said, known = self._windows[rows]
+        errors = self.model.errors(self.normaliser(seen).flatten(2), said.flatten(2), self.generators)
+        counted = known.expand_as(said).flatten(2)
+        loss = (errors * counted).sum((1, 2)) / counted.sum((1, 2))
+        self.optimiser.step(loss.sum())
+        for average, mine, theirs in zip(self._averages, self.averaged.stacks(), self.model.stacks(), strict=True):
+            assert isinstance(average, Average)
+            average.follow(mine, theirs)
+        return loss.detach()
+
+    def controller(self) -> Receding:
+        """What acts in episodes that start together, with draws that are the same every time."""
+        shape = self.model.shape
+
+        def plan(window: Tensor, index: int) -> Tensor:
+            noise = plan_noise(index, window.shape[-3], shape.said).to(self.device)
+            seen = self.normaliser(window).flatten(-2)
+            return self.averaged.chunk(seen, noise.expand(len(seen), -1, -1)).unflatten(-1, (shape.chunk, -1))
+
+        return Receding(torch.no_grad()(plan), shape)
+
+    def act(self, observations: Tensor) -> Tensor:
+        """First actions of episodes (R, E, A) in [−1, 1] for observations (R, E, O)."""
+        return self.controller()(observations)
+
+    def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
+        """The deployable policy of one run."""
+        return ChunkPolicy.of_model(self.averaged, run, self.normaliser, self.task, self.spaces, training)
+
+    def state(self) -> State:
+        """Everything that decides how the training goes on."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
+        tensors |= {f"averages.{k}": v for k, v in self._averages.state_dict().items()}
+        return self._with_clock(tensors)
+
+    def set_state(self, state: State) -> None:
+        """Continue from :meth:`state`: on the CPU bit-equal to never having stopped."""
+        for module, name in ((self.model, "model"), (self.averaged, "averaged"), (self._averages, "averages")):
+            module.load_state_dict(state.part(name))
+        for stack in self.model.stacks():
+            stack.refresh()
+        self._set_clock(state)

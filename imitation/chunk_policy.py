@@ -1,0 +1,157 @@
+"""The deployable policy whose network says chunks of actions: the same verbs, and a memory between steps."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..robots import InputError, Spaces, Task
+from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Plan, Receding, plan_noise
+from .networks import Normaliser
+from .policy import Policy, PolicyConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkPolicyConfig(PolicyConfig):
+    """What `config.json` says of a policy with chunks: ``head`` is ``chunk`` or ``chunk-diffusion``.
+
+    ``history`` observations go in, and of the ``chunk`` actions that come out ``acts`` are taken. Diffusion has
+    ``times`` noise levels and draws in ``samples`` steps, which may be changed here at will: fewer are faster.
+    """
+
+    history: int = 1
+    chunk: int = 1
+    acts: int = 1
+    times: int = 1
+    samples: int = 1
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Self:
+        """From the values of `config.json`. Errors: :class:`ValueError` with a clause that says why."""
+        config = super().of_json(values)
+        if config.acts > config.chunk:
+            raise ValueError("'acts' must be at most 'chunk'")
+        if config.samples > config.times:
+            raise ValueError("'samples' must be at most 'times'")
+        return config
+
+    @property
+    def shape(self) -> ChunkShape:
+        """What goes in and out."""
+        return ChunkShape(self.observation_size, self.action_size, self.history, self.chunk, self.acts)
+
+
+class ChunkPolicy(Policy):
+    """A controller that plans some steps ahead. :meth:`controller` acts in episodes, :meth:`predict` keeps its memory
+    in the state that it returns; :meth:`act` alone takes every observation for the first of an episode."""
+
+    config_class = ChunkPolicyConfig
+    heads = ("chunk", "chunk-diffusion")
+
+    def __init__(self, config: PolicyConfig) -> None:
+        assert isinstance(config, ChunkPolicyConfig)
+        self._sizes = config
+        super().__init__(config)
+
+    def make_network(self) -> nn.Module:
+        """The model of chunks of one run."""
+        config = self._sizes
+        if config.head == "chunk":
+            return ChunkRegression(1, config.shape, config.hidden)
+        return ChunkDiffusion(1, config.shape, config.hidden, torch.zeros(config.times), config.samples)
+
+    @property
+    def model(self) -> ChunkModel:
+        """The network."""
+        assert isinstance(self.net, ChunkModel)
+        return self.net
+
+    @classmethod
+    def of_model(
+        cls,
+        model: ChunkModel,
+        run: int,
+        normaliser: Normaliser,
+        task: Task,
+        spaces: Spaces,
+        training: Mapping[str, Any],
+    ) -> Self:
+        """The policy of one run of a stacked model."""
+        shape = model.shape
+        diffusion = isinstance(model, ChunkDiffusion)
+        config = ChunkPolicyConfig(
+            **cls.described(task, spaces, normaliser, training),
+            head="chunk-diffusion" if diffusion else "chunk",
+            hidden=model.stacks()[-1].sizes[1:-1],
+            history=shape.history,
+            chunk=shape.chunk,
+            acts=shape.acts,
+            times=len(model.predictor.signal) if diffusion else 1,
+            samples=model.samples if diffusion else 1,
+        )
+        policy = cls(config)
+        with torch.no_grad():
+            for mine, theirs in zip(policy.model.stacks(), model.stacks(), strict=True):
+                for own, other in zip(mine.master(), theirs.master(), strict=True):
+                    own.copy_(other[run : run + 1])
+        if isinstance(model, ChunkDiffusion) and isinstance(policy.net, ChunkDiffusion):
+            policy.net.predictor.signal.copy_(model.predictor.signal)
+        policy.normaliser.load_state_dict(normaliser.state_dict())
+        return policy
+
+    def controller(self, *, deterministic: bool = True) -> Receding:
+        """What acts in episodes that start together: observations (..., E, O) to actions (..., E, A) in [−1, 1].
+
+        A diffusion model draws its chunks: the same ones every time, or, unless ``deterministic``, from the stream that
+        :meth:`seed` restarts. Errors: :class:`InputError` for a sample of a model that has no distribution.
+        """
+        return Receding(self._planner(deterministic), self._sizes.shape)
+
+    def _planner(self, deterministic: bool) -> Plan:
+        if not deterministic and self.config.head == "chunk":
+            raise InputError("this policy is deterministic: it has no distribution to sample from")
+        shape = self._sizes.shape
+
+        @torch.no_grad()
+        def plan(window: Tensor, index: int) -> Tensor:
+            seen = self.normaliser(window).reshape(1, -1, shape.seen)
+            noise = plan_noise(index, seen.shape[1], shape.said, None if deterministic else self._generator)
+            said = self.model.chunk(seen, noise.to(seen.device)[None])
+            return said.view(*window.shape[:-2], shape.chunk, shape.action_size)
+
+        return plan
+
+    def act(self, observations: Tensor, *, deterministic: bool = True) -> Tensor:
+        """First actions of episodes (..., A) in [−1, 1] for observations (..., O); float32."""
+        rows = observations.reshape(-1, self.config.observation_size)
+        actions = self.controller(deterministic=deterministic)(rows)
+        return actions.view(*observations.shape[:-1], self.config.action_size)
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: Receding | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Receding]:
+        """Actions in the environment's units: (O,) -> (A,), or (N, O) -> (N, A); as stable-baselines3's recurrent ones.
+
+        Pass the returned state to the next call; without one, and where ``episode_start`` (N,) is true, an episode
+        begins. Errors: :class:`InputError` for an observation of another size or one that is not finite, and for a
+        state of another number of them.
+        """
+        seen = self._observations(observation)
+        rows = seen.reshape(-1, seen.shape[-1])
+        memory = self.controller(deterministic=deterministic) if state is None else copy.copy(state)
+        if memory.rows not in (None, len(rows)):
+            raise InputError(f"the state is of {memory.rows} episodes and the observation of {len(rows)}: begin anew")
+        starts = None
+        if episode_start is not None and memory.rows is not None:
+            starts = torch.as_tensor(np.asarray(episode_start, bool).reshape(-1), device=rows.device)
+        return self._scaled(memory(rows, starts).view(*seen.shape[:-1], -1)), memory

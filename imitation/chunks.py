@@ -1,0 +1,213 @@
+"""Chunks of actions: what a network says at once of the next steps, given the last observations.
+
+Zhao et al. 2023 (arXiv 2304.13705) for chunks, Chi et al. 2023 (arXiv 2303.04137) for drawing them by diffusion and for
+acting on the first of them alone (receding horizon).
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..datasets import Demonstrations
+from ..robots import InputError
+from .diffusion import NoisePredictor, denoised, sampling_times
+from .networks import StackedMLP
+from .randomness import Generators
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkShape:
+    """``history`` H observations of O numbers in, ``chunk`` K actions of A numbers out, of which ``acts`` are taken.
+
+    The first action of a chunk belongs to the last observation.
+    """
+
+    observation_size: int
+    action_size: int
+    history: int
+    chunk: int
+    acts: int
+
+    @property
+    def seen(self) -> int:
+        """Numbers that a chunk is made from, H · O."""
+        return self.history * self.observation_size
+
+    @property
+    def said(self) -> int:
+        """Numbers of a chunk, K · A."""
+        return self.chunk * self.action_size
+
+
+class Windows:
+    """What there is to learn from: a window around every row of demonstrations, within its episode.
+
+    Before an episode's first row its first observation stands in, as it does when acting. After its last row nobody
+    knows what came, and nothing is learned: ``mask`` is 0 there.
+    """
+
+    def __init__(self, demonstrations: Demonstrations, shape: ChunkShape) -> None:
+        gaps = np.diff(demonstrations.times) != 1
+        inside = np.ones(len(demonstrations) - 1, bool)
+        inside[demonstrations.starts[1:] - 1] = False
+        if (gaps & inside).any():
+            raise InputError(
+                f"{demonstrations.source}: chunks are of actions one after the other, and rows are left out between "
+                "these: leave out data.every="
+            )
+        rows = np.arange(len(demonstrations))
+        lengths = np.diff(np.append(demonstrations.starts, len(rows)))  # of what was chosen of the episodes
+        first = np.repeat(demonstrations.starts, lengths)[:, None]
+        last = first + np.repeat(lengths, lengths)[:, None] - 1
+        before = np.maximum(rows[:, None] + np.arange(1 - shape.history, 1), first)
+        after = rows[:, None] + np.arange(shape.chunk)
+        self._before, self._after = torch.from_numpy(before), torch.from_numpy(np.minimum(after, last))
+        self._known = torch.from_numpy(after <= last).float()
+        self._observations = torch.from_numpy(demonstrations.observations)
+        self._actions = torch.from_numpy(demonstrations.actions)
+
+    def __len__(self) -> int:
+        return len(self._before)
+
+    def to(self, device: torch.device) -> Windows:
+        """The same on a device."""
+        for name, value in vars(self).items():
+            setattr(self, name, value.to(device))
+        return self
+
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Observations (R, B, H, O), actions (R, B, K, A) and the mask (R, B, K, 1), of row numbers (R, B)."""
+        seen, said = self._observations[self._before[rows]], self._actions[self._after[rows]]
+        return seen, said, self._known[rows].unsqueeze(-1)
+
+
+class ChunkModel(nn.Module, abc.ABC):
+    """R networks from windows of standardised observations to chunks of actions in [−1, 1]."""
+
+    shape: ChunkShape
+
+    @abc.abstractmethod
+    def stacks(self) -> list[StackedMLP]:
+        """The networks to train."""
+
+    @abc.abstractmethod
+    def errors(self, seen: Tensor, said: Tensor, generators: Generators) -> Tensor:
+        """What is to be small (R, B, K · A), from windows (R, B, H · O) and the expert's chunks (R, B, K · A)."""
+
+    @abc.abstractmethod
+    def chunk(self, seen: Tensor, noise: Tensor) -> Tensor:
+        """Chunks (R, B, K · A) in [−1, 1] for windows (R, B, H · O), by standard normal noise (R, B, K · A)."""
+
+
+class ChunkRegression(ChunkModel):
+    """One chunk for a window: the mean of what the expert did."""
+
+    def __init__(self, runs: int, shape: ChunkShape, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.net = StackedMLP((runs,), (shape.seen, *hidden, shape.said))
+
+    def stacks(self) -> list[StackedMLP]:
+        """The one."""
+        return [self.net]
+
+    def errors(self, seen: Tensor, said: Tensor, generators: Generators) -> Tensor:
+        """Squared errors."""
+        return (self.net(seen).tanh() - said).square()
+
+    def chunk(self, seen: Tensor, noise: Tensor) -> Tensor:
+        """Without the noise."""
+        return self.net(seen, exact=True).tanh()
+
+
+class ChunkDiffusion(ChunkModel):
+    """Chunks drawn by denoising (Chi et al. 2023, arXiv 2303.04137): a distribution that may have several modes.
+
+    The network names the noise in a chunk that was noised to one of ``signal``'s levels, given the window, by
+    regression. A chunk is drawn from noise in ``samples`` deterministic steps (DDIM, arXiv 2010.02502).
+    """
+
+    def __init__(self, runs: int, shape: ChunkShape, hidden: Sequence[int], signal: Tensor, samples: int) -> None:
+        super().__init__()
+        self.shape, self.samples = shape, samples
+        self.predictor = NoisePredictor((runs,), shape.said, hidden, signal, "silu", given=shape.seen, keeps=True)
+
+    def stacks(self) -> list[StackedMLP]:
+        """Those of the noise predictor."""
+        return self.predictor.stacks()
+
+    def errors(self, seen: Tensor, said: Tensor, generators: Generators) -> Tensor:
+        """Squared errors in naming noise, each chunk at a time and by noise of its own."""
+        noise = generators.normal(tuple(said.shape[1:]))
+        times = generators.integers(len(self.predictor.signal), (said.shape[1],))
+        return self.predictor.squares(said, noise, times, given=seen)
+
+    def chunk(self, seen: Tensor, noise: Tensor) -> Tensor:
+        """Denoised step by step."""
+        signal, rows = self.predictor.signal, noise
+        times = sampling_times(len(signal), self.samples)
+        for now, then in zip(times, [*times[1:], -1], strict=True):
+            at = torch.full(rows.shape[:-1], now, device=rows.device)
+            named = self.predictor(rows, at, given=seen, exact=True)
+            rows = denoised(rows, named, signal[now], signal[then] if then >= 0 else torch.ones_like(signal[0]))
+        return rows.clamp(-1, 1)
+
+
+Plan = Callable[[Tensor, int], Tensor]
+# Windows of observations (..., E, H, O), and how many plans there were before -> chunks (..., E, K, A).
+
+
+def plan_noise(index: int, rows: int, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal numbers (rows, size) for the plan after ``index`` others: of a stream, or always the same.
+
+    Without a stream those of a row are its own, however many rows there are.
+    """
+    if generator is not None:
+        return torch.randn((rows, size), generator=generator)
+    seeds = (1_000_003 * row + index for row in range(rows))
+    return torch.stack([torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+class Receding:
+    """Acts in episodes: plans a chunk, takes its first ``acts`` actions, and plans anew from what it sees then.
+
+    Nothing that it holds is changed in place, so a shallow copy is a memory of its own.
+    """
+
+    def __init__(self, plan: Plan, shape: ChunkShape) -> None:
+        self._plan, self._shape = plan, shape
+        self._plans = 0
+        self._window = self._chunk = self._taken = torch.zeros(0)
+
+    @property
+    def rows(self) -> int | None:
+        """How many episodes it is in; none before the first step."""
+        return self._taken.shape[-1] if self._plans else None
+
+    def __call__(self, observations: Tensor, starts: Tensor | None = None) -> Tensor:
+        """Actions (..., E, A) in [−1, 1] for the next observations (..., E, O); episodes begin at ``starts`` (E,)."""
+        newest, acts = observations.unsqueeze(-2), self._shape.acts
+        repeated = newest.expand(*newest.shape[:-2], self._shape.history, -1)
+        if not self._plans:
+            self._window = repeated
+            self._taken = torch.full((observations.shape[-2],), acts, device=observations.device)
+        else:
+            self._window = torch.cat((self._window[..., 1:, :], newest), -2)
+        if starts is not None:
+            self._window = torch.where(starts[:, None, None], repeated, self._window)
+            self._taken = torch.where(starts, acts, self._taken)
+        over = self._taken >= acts
+        if over.any():
+            chunk = self._plan(self._window, self._plans)
+            self._chunk = torch.where(over[:, None, None], chunk, self._chunk) if self._plans else chunk
+            self._taken = torch.where(over, 0, self._taken)
+            self._plans += 1
+        where = self._taken[:, None, None].expand(*self._chunk.shape[:-2], 1, self._chunk.shape[-1])
+        self._taken = self._taken + 1
+        return self._chunk.gather(-2, where).squeeze(-2)

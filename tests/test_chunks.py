@@ -1,0 +1,225 @@
+"""Chunks of actions: what is learned from, how they are drawn, and how one acts on them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import CHUNKS, SMALL, Make, make_demonstrations, run_to
+from diffusers import DDIMScheduler
+
+from understudy.datasets import Demonstrations
+from understudy.imitation import ChunkPolicy, Policy, evaluate
+from understudy.imitation.chunk_cloning import ChunkConfig
+from understudy.imitation.chunks import ChunkDiffusion, ChunkRegression, ChunkShape, Receding, Windows
+from understudy.imitation.diffusion import denoised, sampling_times, signal_levels
+from understudy.imitation.optimisers import Adam
+from understudy.imitation.randomness import Generators
+from understudy.robots import InputError, find_task
+from understudy.scripts.evaluate import main as evaluate_main
+from understudy.scripts.record import main as record_main
+from understudy.scripts.train import main
+
+SHAPE = ChunkShape(observation_size=1, action_size=1, history=2, chunk=3, acts=2)
+
+
+def two_episodes() -> Demonstrations:
+    """Rows 0 1 2 and 10 11, whose actions are hundredths of their observations, negative."""
+    seen = np.array([[0], [1], [2], [10], [11]], np.float32)
+    many = make_demonstrations(2)
+    return dataclasses.replace(
+        many, observations=seen, next_observations=seen, actions=-seen / 100, rewards=seen[:, 0],
+        terminated=np.zeros(5, bool), truncated=np.zeros(5, bool), times=np.array([0, 1, 2, 0, 1]),
+        starts=np.array([0, 3]), episode_lengths=np.array([3, 2]), episode_returns=np.zeros(2),
+        episode_seeds=None, states=None, qpos=None, qvel=None,
+    )  # fmt: skip
+
+
+def test_windows_stay_within_their_episode() -> None:
+    windows = Windows(two_episodes(), SHAPE)
+    seen, said, known = windows[torch.arange(len(windows))[None]]
+    assert seen[0, ..., 0].tolist() == [[0, 0], [0, 1], [1, 2], [10, 10], [10, 11]]
+    said = (100 * said).round()
+    assert said[0, ..., 0].tolist() == [[0, -1, -2], [-1, -2, -2], [-2] * 3, [-10, -11, -11], [-11] * 3]
+    assert known[0, ..., 0].tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]]
+
+
+def test_rows_with_gaps_have_no_chunks() -> None:
+    with pytest.raises(InputError, match=r"leave out data\.every="):
+        Windows(make_demonstrations().every(3), SHAPE)
+    some = Windows(make_demonstrations().rows(15), SHAPE)  # a part of the last episode
+    assert some[torch.tensor([[14]])][2].tolist() == [[[[1], [0], [0]]]]
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10, 20])
+def test_drawing_is_diffusers_ddim(steps: int) -> None:
+    """With an oracle that names other noise at every time, on rows of which some leave [−1, 1]."""
+    times = 100
+    theirs: Any = DDIMScheduler(
+        num_train_timesteps=times, beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing", clip_sample=True
+    )
+    theirs.set_timesteps(steps)
+    signal = signal_levels(times, "squaredcos_cap_v2")
+    torch.testing.assert_close(signal, theirs.alphas_cumprod)
+    chosen = sampling_times(times, steps)
+    assert chosen == theirs.timesteps.tolist()
+    assert sampling_times(times, 3) == [99, 66, 32]  # where theirs takes 33 for the one before 66
+    generator = torch.Generator().manual_seed(0)
+    ours = expected = torch.randn(4, 8, generator=generator)
+    for now, then in zip(chosen, [*chosen[1:], -1], strict=True):
+        noise = torch.randn(4, 8, generator=generator)
+        expected = theirs.step(noise, now, expected, eta=0.0, use_clipped_model_output=True).prev_sample
+        ours = denoised(ours, noise, signal[now], signal[then] if then >= 0 else torch.tensor(1.0))
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def drawn_after_two_ways(model: ChunkRegression | ChunkDiffusion) -> torch.Tensor:
+    """A chunk's first actions, of 500 draws, after learning from an expert that goes left or right of an obstacle."""
+    generators = Generators([0])
+    for stack in model.stacks():
+        stack.initialise(generators)
+    optimiser, random = Adam(model.stacks(), 2e-3), torch.Generator().manual_seed(1)
+    seen = torch.zeros(1, 128, 2)
+    for _ in range(600):
+        side = torch.randint(0, 2, (1, 128, 1), generator=random) * 1.6 - 0.8
+        optimiser.step(model.errors(seen, side.expand(-1, -1, 3), generators).mean())
+    with torch.no_grad():
+        return model.chunk(torch.zeros(1, 500, 2), torch.randn(1, 500, 3, generator=random))[0]
+
+
+def test_diffusion_takes_either_way_and_regression_neither() -> None:
+    signal = signal_levels(50, "squaredcos_cap_v2")
+    drawn = drawn_after_two_ways(ChunkDiffusion(1, SHAPE, (64, 64), signal, samples=10))
+    left, right = ((drawn - side).abs().amax(-1) < 0.25 for side in (-0.8, 0.8))  # the same side throughout
+    assert left.float().mean() > 0.3
+    assert right.float().mean() > 0.3
+    assert (left | right).float().mean() > 0.9
+    assert drawn_after_two_ways(ChunkRegression(1, SHAPE, (64, 64))).abs().max() < 0.2
+
+
+def test_acting_takes_some_of_a_chunk_and_plans_anew() -> None:
+    """The plan repeats what it sees: its newest observation plus 0, 100 and 200."""
+    asked: list[list[list[float]]] = []
+
+    def plan(window: torch.Tensor, index: int) -> torch.Tensor:
+        asked.append(window[..., 0].tolist())
+        return window[:, -1:] + 100 * torch.arange(3.0)[:, None]
+
+    act = Receding(plan, SHAPE)
+    rows = [torch.tensor([[1.0 * t], [10.0 * t]]) for t in range(5)]
+    acted = [act(row)[:, 0].tolist() for row in rows[:3]]
+    assert acted == [[0, 0], [100, 100], [2, 20]]
+    assert asked == [[[0, 0], [0, 0]], [[1, 2], [10, 20]]]
+    other = copy.copy(act)
+    assert other(rows[3], torch.tensor([False, True]))[:, 0].tolist() == [102, 30]  # the second begins an episode
+    assert asked[-1] == [[2, 3], [30, 30]]
+    asked.pop()
+    assert act(rows[3])[:, 0].tolist() == [102, 120]  # the copy's memory was its own
+    assert other(rows[4])[:, 0].tolist() == [4, 130]
+
+
+@pytest.mark.parametrize("learner", ["diffusion_policy", "bc_chunks"])
+def test_the_policy_acts_in_episodes_as_the_training_does(make: Make, learner: str, tmp_path: Path) -> None:
+    training: Any = run_to(make(learner), 200)
+    mine = evaluate(training.controller(), training.task, 2, 3)
+    training.policy(1, {}).save_pretrained(tmp_path / "policy")
+    policy = Policy.from_pretrained(tmp_path / "policy")
+    assert isinstance(policy, ChunkPolicy)
+    theirs = evaluate(policy.controller(), training.task, 1, 3)
+    np.testing.assert_allclose(theirs.returns[0], mine.returns[1], rtol=1e-3)
+    assert np.array_equal(theirs.lengths[0], mine.lengths[1])
+    # One observation at a time, the memory in the state: the first episode again, whose draws are the first row's.
+    task = find_task("hopper")
+    environment = task.make()
+    observation, state, total = environment.reset(seed=10_000_000)[0], None, 0.0
+    alone = evaluate(policy.controller(), task, 1, 1)
+    for _ in range(int(alone.lengths[0, 0])):
+        action, state = policy.predict(observation, state)
+        observation, reward = environment.step(action)[:2]
+        total += float(reward)
+    assert total == pytest.approx(alone.returns[0, 0], rel=1e-3)
+    environment.close()
+
+
+def test_predict_keeps_its_memory_in_the_state(make: Make) -> None:
+    policy = run_to(make("bc_chunks"), 200).policy(0, {})
+    seen = np.random.default_rng(0).normal(size=(4, 2, 11)).astype(np.float32)
+    state, kept = None, []
+    for step in range(4):
+        kept.append(state)
+        action, state = policy.predict(seen[step], state)
+    again, _ = policy.predict(seen[3], kept[3])
+    np.testing.assert_array_equal(again, action)
+    begun, _ = policy.predict(seen[3], kept[3], episode_start=np.array([True, False]))
+    fresh, _ = policy.predict(seen[3])
+    np.testing.assert_allclose(begun[0], fresh[0], atol=1e-6)
+    np.testing.assert_array_equal(begun[1], again[1])
+    with pytest.raises(InputError, match="the state is of 2 episodes and the observation of 1"):
+        policy.predict(seen[3][0], state)
+    with pytest.raises(InputError, match="no distribution to sample from"):
+        policy.predict(seen[3], deterministic=False)
+
+
+def test_draws_are_the_same_every_time_unless_asked_for(make: Make) -> None:
+    policy = run_to(make("diffusion_policy"), 200).policy(0, {})
+    seen = np.zeros((3, 11), np.float32)
+    same, other = (policy.predict(seen)[0] for _ in range(2))
+    np.testing.assert_array_equal(same, other)
+    policy.seed(1)
+    drawn = [policy.predict(seen, deterministic=False)[0] for _ in range(2)]
+    policy.seed(1)
+    assert not np.array_equal(*drawn)
+    np.testing.assert_array_equal(policy.predict(seen, deterministic=False)[0], drawn[0])
+
+
+def test_commands_treat_it_like_any_other_policy(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    small = (*SMALL, *CHUNKS, "loop.times=20", "loop.samples=3")
+    assert main(["learner=diffusion_policy", *small, f"data={data_file}", f"directory={run}"]) == 0
+    capsys.readouterr()
+    assert evaluate_main([str(run), "episodes=2", "quiet=true"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert 0 < result["latency_ms"]["median"] <= result["latency_ms"]["worst"]
+    played = result["return"]["runs"]
+    out = tmp_path / "recorded.hdf5"
+    assert record_main([str(run), "episodes=2", f"out={out}", "seed=10000000", "quiet=true"]) == 0
+    recorded = json.loads(capsys.readouterr().out)["return"]["mean"]
+    assert min(abs(recorded - mean) for mean in played) < 1e-3 * abs(recorded)
+    assert evaluate_main([str(run / "policy"), "episodes=1", "deterministic=false"]) == 0
+    assert "ms an action, of the 8.0 ms that the robot has for one" in capsys.readouterr().out
+    arguments = ["learner=dagger", f"expert={run}", *SMALL, f"data={data_file}", f"directory={tmp_path / 'dagger'}"]
+    assert main([*arguments, "steps=200"]) == 2
+    assert "it plans chunks" in capsys.readouterr().err
+
+
+def test_what_cannot_be_meant_is_refused(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"loop\.acts=9"):
+        ChunkConfig(acts=9, chunk=8)
+    with pytest.raises(InputError, match=r"loop\.samples=200"):
+        ChunkConfig(samples=200)
+    run_to(make("diffusion_policy"), 100).policy(0, {}).save_pretrained(tmp_path / "policy")
+    path = tmp_path / "policy" / "config.json"
+    values = json.loads(path.read_text())
+    for change, message in (
+        ({"samples": 50}, "'samples' must be at most 'times'"),
+        ({"acts": 5}, "'acts' must be at most 'chunk'"),
+        ({"history": 0}, "'history' must be a positive whole number"),
+        ({"history": 3}, "does not fit its config"),
+        ({"head": "chunk"}, "is damaged"),
+        ({"head": "deterministic"}, "is damaged"),
+    ):
+        path.write_text(json.dumps({**values, **change}))
+        with pytest.raises(InputError, match=message):
+            Policy.from_pretrained(tmp_path / "policy")
+    path.write_text(json.dumps({**values, "samples": 2}))
+    fast = Policy.from_pretrained(tmp_path / "policy")
+    assert isinstance(fast.net, ChunkDiffusion)
+    assert fast.net.samples == 2
