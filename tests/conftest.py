@@ -74,6 +74,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "diffail": (*HYBRID, "reward.times=4"),
     "sqil": SQIL,
     "iq_learn": SQIL,
+    "iq_learn_reference": tuple(option for option in SQIL if "select" not in option),
     "iq_learn_offline": OFFLINE,
     "gail": ON_POLICY,
     "filter": HYBRID,

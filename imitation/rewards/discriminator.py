@@ -158,7 +158,10 @@ class DiscriminatorReward(nn.Module):
             self.optimiser = Adam(stacks, self.config.learning_rate, weight_decay=self.config.weight_decay)
 
     def start_round(self, finished: int) -> None:
-        """Forget the optimiser's moments and use rate / max(finished, 1), as the released code does each round."""
+        """Forget optimistic Adam's moments and use rate / max(finished, 1), as the released code does each round.
+
+        Adam goes on as it is: so that the same rounds can be had without this artefact.
+        """
         if isinstance(self.optimiser, OptimisticAdam):
             self.optimiser.restart(self.config.learning_rate / max(finished, 1))
 
