@@ -40,10 +40,8 @@ class World:
     def description(self) -> str:
         """The task and its environment, for messages."""
         gone = self.task.disturbances.removed
-        without = (
-            f", without {', '.join(gone)}: keep its parts and use disturbances.actuators or frozen" if gone else ""
-        )
-        return f"task {self.task.name} ({describe(self.task.environment_id, self.task.keywords)}{without})"
+        without = f" without {', '.join(gone)}" if gone else ""
+        return f"task {self.task.name} ({describe(self.task.environment_id, self.task.keywords)}){without}"
 
     def scaled(self, actions: np.ndarray) -> np.ndarray:
         """Actions (N, A) in [−1, 1] in the environment's units (float64), bit-equal to ``TaskBatch``'s."""

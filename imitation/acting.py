@@ -121,8 +121,9 @@ class ActingTraining(Memoryless, abc.ABC):
         elif demonstrations is None:
             raise InputError("loop.select_by=occupancy compares with demonstrations: give data=<bundled name or file>")
         else:
-            seen = getattr(getattr(self.reward, "config", None), "view", ())
-            view = view_mask(self.task, seen, "reward.view")
+            # A policy is not chosen by what its judge may not see: the reward, or the critic that implies it.
+            judge, name = (self.agent, "critic_view") if self.agent.implies_reward else (self.reward, "view")
+            view = view_mask(self.task, getattr(getattr(judge, "config", None), name, ()), name)
             measure = OccupancyDistance(demonstrations, self.task.horizon, offline, view)
         net, _ = self.agent.deployed()
         return Selection(measure, self.config.select_episodes, self.task, self.seeds, net, self.device)

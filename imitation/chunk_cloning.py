@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from ..datasets import Demonstrations
 from ..robots import InputError, Spaces, Task, view_mask
 from .agents.base import Average
 from .chunk_policy import ChunkPolicy
-from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Receding, Windows, plan_noise
+from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Receding, Windows, drawn
 from .diffusion import signal_levels
 from .networks import Normaliser
 from .offline import Regression
@@ -109,12 +109,12 @@ class ChunkCloning(Regression):
             average.follow(mine, theirs)
         return loss.detach()
 
-    def controller(self) -> Receding:
-        """What acts in episodes that start together, with draws that are the same every time."""
+    def controller(self, seeds: Sequence[int] | None = None) -> Receding:
+        """What acts in episodes that start together, each with draws of its own, by its seed."""
         shape = self.model.shape
 
-        def plan(window: Tensor, index: int) -> Tensor:
-            noise = plan_noise(index, window.shape[-3], shape.said).to(self.device)
+        def plan(window: Tensor, planned: Tensor) -> Tensor:
+            noise = drawn(seeds, planned, shape.said).to(self.device)
             seen = self.normaliser(window).flatten(-2)
             return self.averaged.chunk(seen, noise.expand(len(seen), -1, -1)).unflatten(-1, (shape.chunk, -1))
 

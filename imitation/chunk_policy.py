@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..robots import InputError, Spaces, Task
-from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Plan, Receding, plan_noise
+from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Memory, Plan, Receding, drawn, step
 from .networks import Normaliser
 from .policy import Policy, PolicyConfig
 
@@ -63,8 +62,9 @@ class ChunkPolicy(Policy):
         """The model of chunks of one run."""
         config = self._sizes
         if config.head == "chunk":
-            return ChunkRegression(1, config.shape, config.hidden)
-        return ChunkDiffusion(1, config.shape, config.hidden, torch.zeros(config.times), config.samples)
+            return ChunkRegression(1, config.shape, config.hidden, config.activation)
+        signal = torch.zeros(config.times)  # the file has them
+        return ChunkDiffusion(1, config.shape, config.hidden, signal, config.samples, config.activation)
 
     @property
     def model(self) -> ChunkModel:
@@ -89,6 +89,7 @@ class ChunkPolicy(Policy):
             **cls.described(task, spaces, normaliser, training),
             head="chunk-diffusion" if diffusion else "chunk",
             hidden=model.stacks()[-1].sizes[1:-1],
+            activation=model.stacks()[-1].activation,
             history=shape.history,
             chunk=shape.chunk,
             acts=shape.acts,
@@ -105,24 +106,29 @@ class ChunkPolicy(Policy):
         policy.normaliser.load_state_dict(normaliser.state_dict())
         return policy
 
-    def controller(self, *, deterministic: bool = True) -> Receding:
+    def controller(self, seeds: Sequence[int] | None = None, *, deterministic: bool = True) -> Receding:
         """What acts in episodes that start together: observations (..., E, O) to actions (..., E, A) in [−1, 1].
 
-        A diffusion model draws its chunks: the same ones every time, or, unless ``deterministic``, from the stream that
-        :meth:`seed` restarts. Errors: :class:`InputError` for a sample of a model that has no distribution.
-        """
-        return Receding(self._planner(deterministic), self._sizes.shape)
+        A diffusion model draws its chunks: each episode's by its seed (by its number without ``seeds``), the same every
+        time, or, unless ``deterministic``, from the stream that :meth:`seed` restarts.
 
-    def _planner(self, deterministic: bool) -> Plan:
+        Errors: :class:`InputError` for a sample of a model that has no distribution.
+        """
+        return Receding(self._planner(seeds, deterministic=deterministic), self._sizes.shape)
+
+    def _planner(self, seeds: Sequence[int] | None, *, deterministic: bool) -> Plan:
         if not deterministic and self.config.head == "chunk":
             raise InputError("this policy is deterministic: it has no distribution to sample from")
         shape = self._sizes.shape
 
         @torch.no_grad()
-        def plan(window: Tensor, index: int) -> Tensor:
+        def plan(window: Tensor, planned: Tensor) -> Tensor:
             seen = self.normaliser(window).reshape(1, -1, shape.seen)
-            noise = plan_noise(index, seen.shape[1], shape.said, None if deterministic else self._generator)
-            said = self.model.chunk(seen, noise.to(seen.device)[None])
+            if deterministic:
+                noise = drawn(seeds, planned, shape.said).expand(window.shape[:-2].numel() // len(planned), -1, -1)
+            else:
+                noise = torch.randn((seen.shape[1], shape.said), generator=self._generator)
+            said = self.model.chunk(seen, noise.reshape(1, -1, shape.said).to(seen.device))
             return said.view(*window.shape[:-2], shape.chunk, shape.action_size)
 
         return plan
@@ -136,10 +142,10 @@ class ChunkPolicy(Policy):
     def predict(
         self,
         observation: np.ndarray,
-        state: Receding | None = None,
+        state: Memory | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
-    ) -> tuple[np.ndarray, Receding]:
+    ) -> tuple[np.ndarray, Memory]:
         """Actions in the environment's units: (O,) -> (A,), or (N, O) -> (N, A); as stable-baselines3's recurrent ones.
 
         Pass the returned state to the next call; without one, and where ``episode_start`` (N,) is true, an episode
@@ -148,10 +154,11 @@ class ChunkPolicy(Policy):
         """
         seen = self._observations(observation)
         rows = seen.reshape(-1, seen.shape[-1])
-        memory = self.controller(deterministic=deterministic) if state is None else copy.copy(state)
-        if memory.rows not in (None, len(rows)):
-            raise InputError(f"the state is of {memory.rows} episodes and the observation of {len(rows)}: begin anew")
+        if state is not None and len(state.taken) != len(rows):
+            raise InputError(f"the state is of {len(state.taken)} episodes, the observation of {len(rows)}: begin anew")
         starts = None
-        if episode_start is not None and memory.rows is not None:
+        if episode_start is not None:
             starts = torch.as_tensor(np.asarray(episode_start, bool).reshape(-1), device=rows.device)
-        return self._scaled(memory(rows, starts).view(*seen.shape[:-1], -1)), memory
+        plan = self._planner(None, deterministic=deterministic)
+        actions, memory = step(state, rows, self._sizes.shape, plan, starts)
+        return self._scaled(actions.view(*seen.shape[:-1], -1)), memory

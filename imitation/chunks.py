@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from ..datasets import Demonstrations
 from ..robots import InputError
 from .diffusion import NoisePredictor, denoised, sampling_times
-from .networks import StackedMLP
+from .networks import Activation, StackedMLP
 from .randomness import Generators
 
 
@@ -75,8 +76,8 @@ class Windows:
     def __len__(self) -> int:
         return len(self._before)
 
-    def to(self, device: torch.device) -> Windows:
-        """The same on a device."""
+    def to(self, device: torch.device) -> Self:
+        """Move to a device; returns itself, as a module does."""
         for name, value in vars(self).items():
             setattr(self, name, value.to(device))
         return self
@@ -108,10 +109,10 @@ class ChunkModel(nn.Module, abc.ABC):
 class ChunkRegression(ChunkModel):
     """One chunk for a window: the mean of what the expert did."""
 
-    def __init__(self, runs: int, shape: ChunkShape, hidden: Sequence[int]) -> None:
+    def __init__(self, runs: int, shape: ChunkShape, hidden: Sequence[int], activation: Activation = "relu") -> None:
         super().__init__()
         self.shape = shape
-        self.net = StackedMLP((runs,), (shape.seen, *hidden, shape.said))
+        self.net = StackedMLP((runs,), (shape.seen, *hidden, shape.said), activation=activation)
 
     def stacks(self) -> list[StackedMLP]:
         """The one."""
@@ -133,10 +134,18 @@ class ChunkDiffusion(ChunkModel):
     regression. A chunk is drawn from noise in ``samples`` deterministic steps (DDIM, arXiv 2010.02502).
     """
 
-    def __init__(self, runs: int, shape: ChunkShape, hidden: Sequence[int], signal: Tensor, samples: int) -> None:
+    def __init__(
+        self,
+        runs: int,
+        shape: ChunkShape,
+        hidden: Sequence[int],
+        signal: Tensor,
+        samples: int,
+        activation: Activation = "silu",
+    ) -> None:
         super().__init__()
         self.shape, self.samples = shape, samples
-        self.predictor = NoisePredictor((runs,), shape.said, hidden, signal, "silu", given=shape.seen, keeps=True)
+        self.predictor = NoisePredictor((runs,), shape.said, hidden, signal, activation, given=shape.seen, keeps=True)
 
     def stacks(self) -> list[StackedMLP]:
         """Those of the noise predictor."""
@@ -159,55 +168,78 @@ class ChunkDiffusion(ChunkModel):
         return rows.clamp(-1, 1)
 
 
-Plan = Callable[[Tensor, int], Tensor]
-# Windows of observations (..., E, H, O), and how many plans there were before -> chunks (..., E, K, A).
+Plan = Callable[[Tensor, Tensor], Tensor]
+# Windows of observations (..., E, H, O), and how many plans each episode had before (E,) -> chunks (..., E, K, A).
 
 
-def plan_noise(index: int, rows: int, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal numbers (rows, size) for the plan after ``index`` others: of a stream, or always the same.
+def drawn(seeds: Sequence[int] | None, planned: Tensor, size: int) -> Tensor:
+    """Standard normal numbers (E, size) for a plan after ``planned`` others (E,): each episode's own, by its seed."""
+    of = range(len(planned)) if seeds is None else seeds
+    streams = (torch.Generator().manual_seed(1_000_003 * s + p) for s, p in zip(of, planned.tolist(), strict=True))
+    return torch.stack([torch.randn(size, generator=stream) for stream in streams])
 
-    Without a stream those of a row are its own, however many rows there are.
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What E episodes remember: the last observations ``window`` (..., E, H, O), the ``chunk`` (..., E, K, A) that was
+    planned, how many of its actions were ``taken`` (E,), and how many plans there were, ``planned`` (E,)."""
+
+    window: Tensor
+    chunk: Tensor
+    taken: Tensor
+    planned: Tensor
+
+    @classmethod
+    def fresh(cls, observations: Tensor, shape: ChunkShape) -> Self:
+        """Of episodes that begin with these observations (..., E, O)."""
+        *leading, rows, _ = observations.shape
+        none = torch.zeros(rows, dtype=torch.int64, device=observations.device)
+        chunk = observations.new_zeros(*leading, rows, shape.chunk, shape.action_size)
+        return cls(_repeated(observations, shape), chunk, none + shape.acts, none)
+
+
+def step(
+    memory: Memory | None, observations: Tensor, shape: ChunkShape, plan: Plan, starts: Tensor | None = None
+) -> tuple[Tensor, Memory]:
+    """Actions (..., E, A) in [−1, 1] for the next observations (..., E, O), and the memory for those after.
+
+    A chunk's first ``acts`` actions are taken, then another is planned from what is seen by then. Episodes begin where
+    there is no memory, and where ``starts`` (E,) is true.
     """
-    if generator is not None:
-        return torch.randn((rows, size), generator=generator)
-    seeds = (1_000_003 * row + index for row in range(rows))
-    return torch.stack([torch.randn(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    if memory is None:
+        known = Memory.fresh(observations, shape)
+    else:
+        window = torch.cat((memory.window[..., 1:, :], observations.unsqueeze(-2)), -2)
+        known = dataclasses.replace(memory, window=window)
+    if starts is not None:
+        begun = Memory.fresh(observations, shape)
+        known = Memory(
+            torch.where(starts[:, None, None], begun.window, known.window),
+            known.chunk,
+            torch.where(starts, begun.taken, known.taken),
+            torch.where(starts, begun.planned, known.planned),
+        )
+    over = known.taken >= shape.acts
+    if over.any():
+        chunk = torch.where(over[:, None, None], plan(known.window, known.planned), known.chunk)
+        known = Memory(known.window, chunk, torch.where(over, 0, known.taken), known.planned + over.long())
+    where = known.taken[:, None, None].expand(*known.chunk.shape[:-2], 1, shape.action_size)
+    return known.chunk.gather(-2, where).squeeze(-2), dataclasses.replace(known, taken=known.taken + 1)
+
+
+def _repeated(observations: Tensor, shape: ChunkShape) -> Tensor:
+    newest = observations.unsqueeze(-2)
+    return newest.expand(*newest.shape[:-2], shape.history, -1)
 
 
 class Receding:
-    """Acts in episodes: plans a chunk, takes its first ``acts`` actions, and plans anew from what it sees then.
-
-    Nothing that it holds is changed in place, so a shallow copy is a memory of its own.
-    """
+    """Acts in episodes that start together, by :func:`step`."""
 
     def __init__(self, plan: Plan, shape: ChunkShape) -> None:
         self._plan, self._shape = plan, shape
-        self._plans = 0
-        self._window = self._chunk = self._taken = torch.zeros(0)
+        self._memory: Memory | None = None
 
-    @property
-    def rows(self) -> int | None:
-        """How many episodes it is in; none before the first step."""
-        return self._taken.shape[-1] if self._plans else None
-
-    def __call__(self, observations: Tensor, starts: Tensor | None = None) -> Tensor:
-        """Actions (..., E, A) in [−1, 1] for the next observations (..., E, O); episodes begin at ``starts`` (E,)."""
-        newest, acts = observations.unsqueeze(-2), self._shape.acts
-        repeated = newest.expand(*newest.shape[:-2], self._shape.history, -1)
-        if not self._plans:
-            self._window = repeated
-            self._taken = torch.full((observations.shape[-2],), acts, device=observations.device)
-        else:
-            self._window = torch.cat((self._window[..., 1:, :], newest), -2)
-        if starts is not None:
-            self._window = torch.where(starts[:, None, None], repeated, self._window)
-            self._taken = torch.where(starts, acts, self._taken)
-        over = self._taken >= acts
-        if over.any():
-            chunk = self._plan(self._window, self._plans)
-            self._chunk = torch.where(over[:, None, None], chunk, self._chunk) if self._plans else chunk
-            self._taken = torch.where(over, 0, self._taken)
-            self._plans += 1
-        where = self._taken[:, None, None].expand(*self._chunk.shape[:-2], 1, self._chunk.shape[-1])
-        self._taken = self._taken + 1
-        return self._chunk.gather(-2, where).squeeze(-2)
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Actions (..., E, A) in [−1, 1] for the next observations (..., E, O)."""
+        actions, self._memory = step(self._memory, observations, self._shape, self._plan)
+        return actions

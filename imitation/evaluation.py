@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..robots import Purpose, Task, TaskBatch, Transitions
 
+FIRST_SEED = 10_000_000  # of the episodes of evaluations, where no training's are
 Act = Callable[[Tensor], Tensor]
 # Observations (R, E, O) -> actions (R, E, A), each within -1 and 1.
 
@@ -20,7 +21,7 @@ def evaluate(
     runs: int,
     episodes: int,
     *,
-    seed: int = 10_000_000,
+    seed: int = FIRST_SEED,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
     """Play ``episodes`` E episodes for each of R runs, all at once.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..robots import PURPOSES, InputError
 from .checkpoint import save_checkpoint
-from .evaluation import Evaluation, evaluate
+from .evaluation import FIRST_SEED, Evaluation, evaluate
 from .files import write_json
 from .health import DiscriminatorHealth
 from .run_log import RunLog
@@ -216,7 +216,9 @@ class Run:
         training = self.training
         device = getattr(training, "device", torch.device("cpu"))
         runs = len(training.seeds)
-        result = evaluate(training.controller(), training.task, runs, self.config.evaluation_episodes, device=device)
+        episodes = self.config.evaluation_episodes
+        controller = training.controller(range(FIRST_SEED, FIRST_SEED + episodes))
+        result = evaluate(controller, training.task, runs, episodes, device=device)
         self.progress.evaluation_steps = self.progress.evaluation_steps + result.steps
         counts = training.step_counts()
         total = sum(counts[name] for name in PURPOSES if name != "evaluation")

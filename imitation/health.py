@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 PATIENCE = 10  # rows of metrics in a row, so that a bad moment is not a diagnosis
 _SURE, _LOST = 0.02, 0.99 * math.log(2)  # nats: certain of every row, and no better than a coin
-_COIN = 0.54  # of 128 rows a side, three standard deviations above an accuracy of a half
+_COIN = 0.56  # of 128 rows a side, two standard deviations above an accuracy of a half
 _FLAT = 0.05  # the slope of a score that says nothing of the way, where the penalty asks for about 1
 
 _SATURATED = (
@@ -17,10 +17,6 @@ _SATURATED = (
 _COLLAPSED = (
     "cannot tell expert from learner: either the learner is as good as the expert (see the scores), or try a larger "
     "reward.learning_rate or a smaller reward.penalty_weight"
-)
-_ALIKE = (
-    "cannot tell expert from learner: either the learner is as good as the expert (see the scores), or try a larger "
-    "reward.learning_rate, or a smaller reward.recent_rows so that it follows the learner"
 )
 
 
@@ -36,7 +32,7 @@ class DiscriminatorHealth:
     """
 
     def __init__(self, runs: int) -> None:
-        self._in_a_row: dict[str, list[int]] = {sentence: [0] * runs for sentence in (_SATURATED, _COLLAPSED, _ALIKE)}
+        self._in_a_row: dict[str, list[int]] = {sentence: [0] * runs for sentence in (_SATURATED, _COLLAPSED)}
         self._said: set[tuple[str, int]] = set()
 
     def check(self, metrics: Mapping[str, Sequence[float]]) -> list[str]:
@@ -51,7 +47,8 @@ class DiscriminatorHealth:
             new = [run for run, count in enumerate(counts) if count >= PATIENCE and (sentence, run) not in self._said]
             if new:
                 self._said.update((sentence, run) for run in new)
-                warnings.append(f"the learned reward of run {', '.join(map(str, new))} {sentence}")
+                which = f"run {new[0]}" if len(new) == 1 else f"runs {', '.join(map(str, new[:-1]))} and {new[-1]}"
+                warnings.append(f"the learned reward of {which} {sentence}")
         return warnings
 
 
@@ -62,7 +59,7 @@ def _diagnosis(metrics: Mapping[str, float]) -> str | None:
     if entropy is None:
         if min(accuracies) > 0.999 and slope is not None and slope < _FLAT:
             return _SATURATED
-        return _ALIKE if sum(accuracies) / 2 < _COIN else None
+        return _COLLAPSED if sum(accuracies) / 2 < _COIN else None
     if entropy < _SURE and min(accuracies) > 0.999:
         return _SATURATED
     return _COLLAPSED if entropy > _LOST else None

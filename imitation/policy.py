@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
@@ -179,8 +179,13 @@ class Policy(nn.Module):
             actions = mean.tanh()
         return actions.view(*observations.shape[:-1], self.config.action_size)
 
-    def controller(self, *, deterministic: bool = True) -> Callable[[Tensor], Tensor]:
-        """What acts in episodes that start together, (..., O) to (..., A): it may remember them, and is for these."""
+    def controller(
+        self, seeds: Sequence[int] | None = None, *, deterministic: bool = True
+    ) -> Callable[[Tensor], Tensor]:
+        """What acts in episodes that start together, (..., O) to (..., A): it may remember them, and is for these.
+
+        ``seeds`` are the episodes' own, for policies that draw.
+        """
         return functools.partial(self.act, deterministic=deterministic)
 
     def predict(

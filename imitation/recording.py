@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,7 +42,7 @@ def record(
     assert episodes is not None or steps is not None
     played: list[_Episode] = []
     rows = 0
-    controller = Playing(functools.partial(_same, act)) if callable(act) else act
+    controller = Playing(lambda seeds: act) if callable(act) else act
     for episode in _episodes(task, controller, seed, episodes, noise):
         played.append(episode)
         rows += len(episode.rewards)
@@ -75,13 +74,13 @@ def record(
 class Playing:
     """A policy as a controller: what ``make`` gives acts in the episodes that start together."""
 
-    def __init__(self, make: Callable[[], Act]) -> None:
+    def __init__(self, make: Callable[[Sequence[int]], Act]) -> None:
         self._make = make
         self._act: Act | None = None
 
     def begin(self, seeds: Sequence[int]) -> None:
         """Forget the last episodes."""
-        self._act = self._make()
+        self._act = self._make([*seeds, *[0] * (TOGETHER - len(seeds))])
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         """Actions (N, A) in [−1, 1] for observations (N, O)."""
@@ -90,10 +89,6 @@ class Playing:
         seen = torch.zeros(1, TOGETHER, size)
         seen[0, :count] = torch.from_numpy(observations)
         return self._act(seen)[0, :count].cpu().numpy()
-
-
-def _same(act: Act) -> Act:
-    return act
 
 
 def measure_random_return(task: Task, episodes: int, *, seed: int = RANDOM_SEED) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,8 +50,8 @@ class Training(Protocol):
         """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O), for evaluation."""
         ...
 
-    def controller(self) -> Callable[[Tensor], Tensor]:
-        """What acts in episodes that start together: :meth:`act`, unless it remembers what it did."""
+    def controller(self, seeds: Sequence[int] | None = None) -> Callable[[Tensor], Tensor]:
+        """What acts in episodes that start together, by their seeds: :meth:`act`, unless it remembers what it did."""
         ...
 
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
@@ -86,7 +86,7 @@ class Memoryless:
         """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
         raise TypeError(f"{type(self).__name__} does not say how it acts")
 
-    def controller(self) -> Callable[[Tensor], Tensor]:
+    def controller(self, seeds: Sequence[int] | None = None) -> Callable[[Tensor], Tensor]:
         """What acts in episodes that start together: :meth:`act`."""
         return self.act
 

@@ -20,7 +20,8 @@ mujoco: Any = _untyped_mujoco
 
 _BODY = ("mass", "length", "friction")
 _HELD = 1e-3  # rad or m that a frozen joint may give way before its limit pushes back
-_LIFTS = 5
+_HOLD = "understudy_hold"  # the attribute of an environment that holds its frozen joints
+_DEEPER, _LIFTS = 1e-3, 5  # m that a longer robot may start deeper in the floor, and how often it is raised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Disturbances:
     (what is stored and learned from is the action that was meant). ``actuators`` are factors of what the motors of
     the named joints give: 0.5 weakens, 0 leaves a joint limp. ``frozen`` joints are held where they start (in the
     middle of their range when they start beyond it, as an ant's ankles do). ``bodies`` are factors of a body's
-    ``mass``, ``length`` (its own shape, and where its children hang) and ``friction`` (of its contacts). ``removed``
+    ``mass``, ``length`` (its own shape, and where its children hang) and ``friction`` (of its contacts, those
+    between the robot's own parts included, which then rub as it does on the floor). ``removed``
     bodies are gone with all that hangs on them. A body goes by its name or by that of one of its shapes, as an ant's
     shins have none of their own. A robot that longer legs would have start in the floor starts as much higher. A model
     file that sets its total mass, as HalfCheetah's does, keeps it when lengths change or bodies go.
@@ -60,7 +62,7 @@ class Disturbances:
             for name, factor in change.items():
                 if name not in _BODY:
                     raise InputError(f"disturbances.bodies.{body} has no {name!r}: {nearest(name, _BODY)}")
-                if factor == 0:
+                if factor == 0 and name != "friction":
                     raise InputError(f"disturbances.bodies.{body}.{name}=0: remove the body with disturbances.removed")
         return cls(
             tremble=tremble,
@@ -120,6 +122,15 @@ class Disturbances:
         # What MuJoCo works out from masses when it compiles; it needs the state at rest, and leaves it there.
         mujoco.mj_setConst(model, environment.data)
 
+    def check_maze(self, environment: MujocoEnv) -> None:
+        """Errors: :class:`InputError` for a frozen joint by which a maze puts its robot in place."""
+        model: Any = environment.model
+        for name in self.frozen:
+            if model.body_parentid[model.jnt_bodyid[_index(model, "joint", name)]] == 0:
+                raise InputError(
+                    f"disturbances.frozen: by {name!r} the maze puts its robot in place, it cannot be held"
+                )
+
     def _respecified(self, environment: MujocoEnv) -> Any:
         """The model compiled anew from its file, with other lengths and without what is removed."""
         specification = mujoco.MjSpec.from_file(environment.fullpath)
@@ -131,13 +142,15 @@ class Disturbances:
             index = _body(environment.model, body)
             if environment.model.body_parentid[index] == 0:
                 raise InputError(f"disturbances.removed: {body!r} is the whole robot, and something has to be left")
-            specification.delete(_specified(specification, body))
+            if (part := _specified(specification, body)) is not None:  # unless it has gone with another
+                specification.delete(part)
         return specification.compile()
 
 
 def _specified(specification: Any, name: str) -> Any:
-    """The body of a specification by its own name or one of its shapes'."""
-    return specification.body(name) or specification.geom(name).parent
+    """The body of a specification by its own name or one of its shapes', if it has it still."""
+    shape = specification.geom(name)
+    return specification.body(name) or (None if shape is None else shape.parent)
 
 
 def _depth(environment: MujocoEnv) -> float:
@@ -160,7 +173,7 @@ def _lift(environment: MujocoEnv, depth: float) -> None:
         sign = 1.0 if kinds[joint] == free else np.sign(model.jnt_axis[joint, 2])
         for _ in range(_LIFTS):  # once it has left one floor it may meet another shape
             deeper = _depth(environment) - depth
-            if deeper <= _HELD:
+            if deeper <= _DEEPER:
                 return
             environment.init_qpos[height] += sign * deeper
 
@@ -223,19 +236,33 @@ def _freeze(environment: MujocoEnv, joints: Sequence[int]) -> None:
         _start_held(environment, list(joints))
 
 
+def hold_frozen(environment: MujocoEnv) -> bool:
+    """Put the frozen joints where they are held, in a state of a robot whose joints are not; false when none is."""
+    robot = getattr(environment, "robot", environment)  # which may be in a maze
+    hold = getattr(robot, _HOLD, None)
+    if hold is None:
+        return False
+    hold()
+    return True
+
+
 def _start_held(environment: MujocoEnv, joints: list[int]) -> None:
     """Leave frozen joints out of what a reset draws: their limits would throw them back with a jolt."""
     where, speeds = environment.model.jnt_qposadr[joints], environment.model.jnt_dofadr[joints]
-    draw = environment.reset_model
+    draw, held = environment.reset_model, environment.init_qpos[where].copy()
+
+    def hold() -> None:
+        positions, velocities = environment.data.qpos.copy(), environment.data.qvel.copy()
+        positions[where], velocities[speeds] = held, 0.0
+        environment.set_state(positions, velocities)
 
     def reset_model() -> Any:
         draw()
-        positions, velocities = environment.data.qpos.copy(), environment.data.qvel.copy()
-        positions[where], velocities[speeds] = environment.init_qpos[where], 0.0
-        environment.set_state(positions, velocities)
+        hold()
         return environment._get_obs()  # pyright: ignore
 
     environment.reset_model = reset_model
+    setattr(environment, _HOLD, hold)
 
 
 def _body(model: Any, name: str) -> int:

@@ -34,6 +34,11 @@ class GoalMaze(MujocoEnv):
         self.observation_space = Box(-np.inf, np.inf, (sum(self.observation_structure.values()),), np.float64)
 
     @property
+    def robot(self) -> MujocoEnv:
+        """The environment of the robot alone."""
+        return self._robot
+
+    @property
     def np_random(self) -> np.random.Generator:
         """The maze's stream: it alone draws starts and goals."""
         return self._maze.np_random

@@ -10,6 +10,7 @@ import mujoco as _untyped_mujoco
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
+from .disturbances import hold_frozen
 from .errors import InputError
 from .goal_maze import GoalMaze
 from .tasks import Spaces, Task
@@ -226,6 +227,8 @@ class TaskBatch:
     def place(self, index: int, state: Snapshot) -> np.ndarray:
         """Start an episode in a recorded state, ``state.elapsed`` steps into it; returns the observation (O,)."""
         observation = place(self._started(index), state)
+        if hold_frozen(self.environments[index]):
+            observation = np.asarray(self.environments[index]._get_obs(), np.float32)  # pyright: ignore
         self.elapsed[index] = state.elapsed
         return observation
 

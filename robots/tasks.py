@@ -72,6 +72,8 @@ class Task:
         if not isinstance(robot, MujocoEnv) or not isinstance(robot.action_space, Box):
             raise InputError(f"task {self.name}: {self.environment_id} is not a Gymnasium MuJoCo environment")
         if self.disturbances != Disturbances():
+            if in_maze:
+                self.disturbances.check_maze(robot)
             self.disturbances.change(robot)
         return GoalMaze(environment) if in_maze else robot
 

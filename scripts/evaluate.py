@@ -109,9 +109,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     return result
 
 
-def _act(policy: Policy, options: EvaluateOptions, advance: Callable[[], None]) -> Act:
+def _act(policy: Policy, options: EvaluateOptions, seeds: Sequence[int], advance: Callable[[], None]) -> Act:
     """Acts in episodes that start together as the options say, and tells how often it was asked: once for each step."""
-    controller = policy.controller(deterministic=options.deterministic)
+    controller = policy.controller(seeds, deterministic=options.deterministic)
 
     def act(observations: Tensor) -> Tensor:
         advance()
@@ -140,7 +140,7 @@ def _film(options: EvaluateOptions, task: Task) -> int:
     policy = load_policy(options.policy, task)
     policy.seed(options.seed)
     with progress(f"filming {options.video}", task.horizon, quiet=options.quiet) as advance:
-        act = _act(policy, options, lambda: advance(1))
+        act = _act(policy, options, [options.seed], lambda: advance(1))
         filmed = write_video(act, task, options.video, seed=options.seed)
     return int(filmed.steps.sum())
 
@@ -160,8 +160,9 @@ def _play(
             policy.seed(options.seed)
             parts: list[Evaluation] = []
             for start in first:
-                act = _act(policy, options, lambda: advance(1))
                 count = min(TOGETHER, options.episodes - start)
+                seeds = range(options.seed + start, options.seed + start + count)
+                act = _act(policy, options, seeds, lambda: advance(1))
                 parts.append(play(act, task, 1, count, seed=options.seed + start))
                 advance(task.horizon - parts[-1].lengths.max())
             played.append(Evaluation.along(parts, 1))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ..imitation.agents import ActingAgent
+from ..imitation.agents import ActingAgent, Agent, OnPolicyAgent
 from ..imitation.parts import Setting
 from ..imitation.resets import Resets
 from ..imitation.rewards import AirlReward, ConstantReward, ImplicitReward, Reward, TaskReward
@@ -53,13 +54,13 @@ def check_fit(config: Values, agent: ActingAgent, reward: Reward, *, hybrid: boo
         raise InputError(f"reward=implicit is the critic's own, which {chosen['agent']} does not have: choose iq_learn")
 
 
-_PROTOCOLS: Mapping[str, type] = {"agent": ActingAgent, "reward": Reward, "resets": Resets}
+_PROTOCOLS: Mapping[str, type] = {"agent": Agent, "reward": Reward, "resets": Resets}
 _BASES = {
     "agent": "understudy.imitation.agents.SAC",
     "reward": "understudy.imitation.rewards.FixedReward",
     "resets": "understudy.imitation.resets.InitialResets",
 }
-_MAY_LACK = {"on_policy", "sees_actions"}
+_MAY_LACK = {"on_policy", "sees_actions", "recordable"}  # the last is known once it is initialised
 
 
 def make_part(axis: str, config: Values, setting: Setting) -> Any:
@@ -68,9 +69,12 @@ def make_part(axis: str, config: Values, setting: Setting) -> Any:
     assert choice.part is not None  # `none` is refused before
     settings = None if choice.settings is None else settings_of(choice.settings, config[axis], axis)
     part = choice.part.create(settings, setting)
-    protocol = _PROTOCOLS[axis]
+    protocol = OnPolicyAgent if getattr(part, "on_policy", False) else _PROTOCOLS[axis]
     # Names of functions and properties, and of attributes. Three of an agent's have what most agents are for a default.
-    wanted = {name for name in {**vars(protocol), **protocol.__annotations__} if not name.startswith("_")} - _MAY_LACK
+    members = {
+        name for kind in inspect.getmro(protocol) for name in (*vars(kind), *getattr(kind, "__annotations__", {}))
+    }
+    wanted = {name for name in members if not name.startswith("_")} - _MAY_LACK
     missing = sorted(name for name in wanted if not hasattr(part, name))
     if missing:
         base = _BASES[axis]

@@ -260,7 +260,7 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
     ),
     (
         lambda config: config.loop.kind == "offline",
-        ("agent.regularised",),
+        ("agent.regularised", "agent.absorbing"),
         "loop=offline has the expert's rows alone",
     ),
     (

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -75,9 +75,9 @@ def _through_hydra(arguments: list[str]) -> None:
 
     @hydra.main(version_base="1.3", config_path="pkg://understudy.scripts.conf", config_name="train")
     def job(config: DictConfig) -> None:
-        about = HydraConfig.get()
-        learner, overrides = str(about.runtime.choices["learner"]), list(about.overrides.task)
-        code = run_command(lambda: train(config, learner, overrides))
+        overrides = list(HydraConfig.get().overrides.task)
+        # Composed anew, as without a sweep: hydra's own has the settings of parts that are not chosen, too.
+        code = run_command(lambda: train(*compose(overrides), overrides))
         if code:
             raise SystemExit(code)
 
@@ -275,6 +275,10 @@ def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tu
     return directory, stored
 
 
+# What a configuration of before a setting was there meant, where that is not today's default.
+_ONCE: Mapping[tuple[str, str, str], Any] = {("agent", "iq_learn", "absorbing"): False}
+
+
 def _completed(stored: dict[str, Any], file: Path) -> dict[str, Any]:
     """A stored configuration with today's defaults where it says nothing.
 
@@ -283,6 +287,9 @@ def _completed(stored: dict[str, Any], file: Path) -> dict[str, Any]:
     axes = [f"{axis}={stored[axis]['kind']}" for axis in AXES if "kind" in (stored.get(axis) or {})]
     defaults, _ = compose([f"learner={stored['learner']}", *axes])
     values: dict[str, Any] = OmegaConf.to_container(defaults, resolve=True)  # pyright: ignore
+    for (axis, kind, name), meant in _ONCE.items():
+        if (stored.get(axis) or {}).get("kind") == kind:
+            values[axis][name] = meant
 
     def merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         found = {**default, **given}

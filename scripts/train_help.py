@@ -64,11 +64,11 @@ common options
                             states (offline.episodes=… as for data)
   disturbances=limping.yaml what the robot suffers from: tremble, actuators, frozen, bodies, removed
   agent.policy_view=[positions]  what the policy may see (also agent.critic_view, reward.view, resets.view for
-                            roll-ins, and loop.view for bc and dagger): positions, velocities, or numbers like 0:5
+                            roll-ins, and loop.view for cloning and dagger): positions, velocities, or numbers like 0:5
   loop.select_by=none       deploy the last policy, not the one that imitated best (occupancy)
   expert=runs/theirs        for dagger: the policy to ask (a policy or run directory, or an SB3 zip)
   runs=3 seed=0             three independent runs with seeds 0, 1, 2, trained as one
-  steps=100000              environment steps of the policy in training, per run (updates, for bc and iq_learn_offline);
+  steps=100000              environment steps of the policy in training, per run (updates, for those that only clone);
                             steps for resets, rewards and selection are counted beside them
   device=auto               cpu, cuda, cuda:1, or auto: a GPU if there is one
   precision=auto            float32, bfloat16 (matrix products), or auto: bfloat16 where it is native

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ON_POLICY, SMALL, Make, run_to, same_state
+from conftest import HYBRID, ON_POLICY, SMALL, SQIL, Make, run_to, same_state
 from test_training import actor_parameters
 
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
 from understudy.robots import PURPOSES, TaskBatch
-from understudy.scripts.settings import LEARNERS, compose
+from understudy.scripts.settings import AXES, LEARNERS, compose
 from understudy.scripts.train import main
 
 ROLL_IN = ("resets.source=both", "resets.updates=20")
@@ -101,3 +103,32 @@ def test_on_policy_rounds_are_whole_and_it_says_so(
     arguments = ["learner=gail", *small, f"data={data_file}", f"directory={tmp_path / 'run'}", "steps=60"]
     assert main(arguments) == 0
     assert "steps: 100 instead of 60, whole rounds of 50" in capsys.readouterr().out
+
+
+def test_a_sweep_trains_what_the_command_without_one_trains(
+    data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = [o for o in (*SMALL, *HYBRID) if not o.startswith(("reward.", "loop.select", "steps="))]
+    arguments = ["learner=smiling_reference", "reward=gan", "reward.hidden=[16,16]", *small, f"data={data_file}"]
+    assert main([*arguments, "directory=plain", "steps=100"]) == 0
+    command = [sys.executable, "-m", "understudy.scripts.train", "--multirun", *arguments, "steps=100,200"]
+    subprocess.run(command, check=True, capture_output=True)
+    swept = [yaml.safe_load(path.read_text()) for path in (tmp_path / "runs").rglob("config.yaml")]
+    plain = yaml.safe_load((tmp_path / "plain" / "config.yaml").read_text())
+    assert sorted(config["steps"] for config in swept) == [100, 200]
+    for config in swept:
+        assert {axis: config[axis] for axis in AXES} == {axis: plain[axis] for axis in AXES}
+
+
+def test_a_run_of_before_a_setting_goes_on_as_it_began(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    small = [*SMALL, *SQIL]
+    assert main(["learner=iq_learn", "agent.absorbing=false", *small, f"data={data_file}", f"directory={run}"]) == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["agent"]["absorbing"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main([f"resume={run}", "steps=220"]) == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["agent"]["absorbing"] is False

@@ -16,7 +16,7 @@ from policies import make_policy
 from understudy.datasets import load
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
-from understudy.robots import Disturbances, InputError, Task, TaskBatch, find_task
+from understudy.robots import Disturbances, InputError, Snapshot, Task, TaskBatch, find_task
 from understudy.scripts.evaluate import main as evaluate
 from understudy.scripts.record import main as record
 from understudy.scripts.train import main as train
@@ -129,6 +129,33 @@ def test_a_frozen_joint_does_not_throw_the_robot_as_an_episode_starts(name: str,
     assert max(speeds[10:]) < 1.2 * max(speeds[:10])
 
 
+def test_a_recorded_state_is_taken_with_frozen_joints_held() -> None:
+    """Of a robot whose ankle bends: this one's does not, and does not spring back into place."""
+    plain, task = TaskBatch(find_task("hopper"), [0]), disturbed("hopper", frozen=["foot_joint"])
+    observation, random = plain.reset(), np.random.default_rng(0)
+    for _ in range(12):
+        observation = plain.step(random.uniform(-1, 1, (1, 3)).astype(np.float32), "policy").next_observations
+    state = plain.environments[0]
+    tasks = TaskBatch(task, [0])
+    tasks.reset()
+    snapshot = Snapshot(12, observation[0], qpos=state.data.qpos.copy(), qvel=state.data.qvel.copy())
+    placed = tasks.place(0, snapshot)
+    assert abs(observation[0, 4]) > 0.01
+    assert placed[4] == placed[10] == 0  # the ankle's angle and speed
+    others = [k for k in range(11) if k not in (4, 10)]
+    np.testing.assert_allclose(placed[others], observation[0, others], atol=1e-6)
+    moved = tasks.step(np.zeros((1, 3), np.float32), "policy").next_observations[0]
+    assert abs(moved[4]) < 0.01
+    assert tasks.elapsed[0] == 13
+    plain.close()
+    tasks.close()
+
+
+def test_removing_a_part_with_what_hangs_on_it_is_no_trouble() -> None:
+    one, both = disturbed("ant", removed=["aux_4"]), disturbed("ant", removed=["aux_4", "fourth_ankle_geom"])
+    assert one.spaces.action_size == both.spaces.action_size == 6
+
+
 @pytest.mark.parametrize("body", ["right_ankle_geom", "back_leg"])
 def test_a_body_goes_by_its_shapes_name_too(body: str) -> None:
     """An ant's shins have no names of their own."""
@@ -186,6 +213,7 @@ def test_a_longer_thigh_is_longer_and_a_removed_leg_is_gone() -> None:
         ({"actuators": {"root": 0.5}}, "'root' has no motor"),
         ({"actuators": [1]}, "names and factors"),
         ({"frozen": ["root"]}, "cannot be held"),
+        ({"bodies": {"torso": {"length": 0}}}, "removed"),
         ({"frozen": "ankle_1"}, "a list of names"),
         ({"bodies": {"torso": {"weight": 2}}}, "has no .weight.: "),
         ({"bodies": {"torso": {"mass": 0}}}, "removed"),

@@ -15,6 +15,7 @@ from understudy.imitation.networks import Normaliser
 from understudy.imitation.randomness import Generators
 from understudy.imitation.replay import Batch
 from understudy.imitation.rewards import AirlConfig, AirlReward, DiscriminatorReward
+from understudy.imitation.rewards.base import steady
 
 # The diffusion reward is a classifier's with other logits, which no parameters make the same everywhere.
 PLAIN = tuple(form for form in FORMS if form != "diffusion")
@@ -51,11 +52,33 @@ def test_the_score_after_an_end_follows_the_shares_of_time() -> None:
     torch.testing.assert_close(reward.absorbing, torch.full((2,), -np.log(4), dtype=torch.float32))
     batch = rows(0.0, 3)
     torch.testing.assert_close(reward.relabel(batch), reward.net(reward.inputs(batch)).squeeze(1) + np.log(4))
-    # The next steps move it slowly: the second half of the way, the third by a third of what is left.
-    for step in (2, 3):
-        before = reward.absorbing.clone()
-        reward.update(*sides, shares(0.1, 0.1), generators, standard_log_prob)
-        torch.testing.assert_close(reward.absorbing, before * (1 - 1 / step))
+    reward.update(*sides, shares(0.1, 0.1), generators, standard_log_prob)
+    torch.testing.assert_close(reward.absorbing, torch.zeros(2))
+    # A positive reward has a bound below, at 0, and none above: there it goes no further than the scores.
+    softplus = make("softplus", 1)
+    assert softplus.absorbing_score(scores, *shares(1e-4, 0.9, 1)).item() == pytest.approx(np.log(1e-4 / 0.9), abs=1e-4)
+    assert softplus.absorbing_score(scores, *shares(0.9, 1e-4, 1)).item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_extremes_are_steadied_by_how_many_deviations_off_the_mean_they_lie() -> None:
+    reach, scores = torch.zeros(2, 1), torch.tensor([[-2.0, 0.0, 2.0]])
+    first = steady(reach, *scores.aminmax(dim=-1), scores, 1.0)
+    assert [round(value.item(), 5) for value in first] == [-2, 2]
+    # Grown and shifted as a whole, they lie where they lie now; half of another reach counts half.
+    grown = 10 * scores + 7
+    assert [round(v.item(), 4) for v in steady(reach, *grown.aminmax(dim=-1), grown, 0.5)] == [-13, 27]
+    low, high = steady(reach, torch.tensor([-6.0]), torch.tensor([2.0]), scores, 0.5)
+    assert (round(low.item(), 5), round(high.item(), 5)) == (-4, 2)
+
+
+@pytest.mark.parametrize("form", PLAIN)
+def test_a_reward_of_before_the_reach_was_kept_goes_on(form: str) -> None:
+    reward, generators = make(form), Generators([0, 1])
+    reward.update(rows(0.6, 1), rows(-0.6, 2), shares(0.1, 0.4), generators, standard_log_prob)
+    state = {name: value for name, value in reward.training_state().items() if name[8:] not in ("updates", "reach")}
+    other = make(form)
+    other.set_training_state(state)
+    torch.testing.assert_close(other.relabel(rows(0.0, 3)), reward.relabel(rows(0.0, 3)))
 
 
 def learn_to_end_or_stay(rewards: list[DiscriminatorReward]) -> Tensor:

@@ -52,6 +52,10 @@ def test_each_run_is_named_when_its_turn_comes() -> None:
     second = [w for _ in range(2 * PATIENCE) for w in health.check(both)]
     assert ["run 1 " in w for w in first] == [True]
     assert ["run 0 " in w for w in second] == [True]
+    together = [w for _ in range(2 * PATIENCE) for w in DiscriminatorHealth(2).check(both)]
+    assert not together  # a watch of its own each time
+    fresh = DiscriminatorHealth(2)
+    assert ["runs 0 and 1 " in w for _ in range(2 * PATIENCE) for w in fresh.check(both)] == [True]
 
 
 def test_a_bad_moment_is_no_diagnosis() -> None:

@@ -280,3 +280,9 @@ def test_a_pause_anywhere_changes_nothing_offline(make: Make) -> None:
     while longer.steps < 140:
         longer.advance()
     assert same_state(whole.state(), longer.state())
+
+
+def test_an_unbounded_absorbing_state_is_refused(make: Make) -> None:
+    with pytest.raises(InputError, match=r"add agent\.absorbing=false"):
+        make("iq_learn", "agent.regularised=expert")
+    make("iq_learn", "agent.regularised=expert", "agent.absorbing=false").close()

@@ -298,6 +298,19 @@ def test_a_training_in_a_maze_resumes_bit_equal_and_keeps_its_successes(task: st
     np.testing.assert_array_equal(again.final_successes(), shares)  # pyright: ignore
 
 
+@pytest.mark.parametrize(("task", "joint"), [("pointmaze", "ball_x"), ("gap-maze", "x")])
+def test_the_joint_by_which_a_maze_places_its_robot_cannot_be_frozen(task: str, joint: str) -> None:
+    held = dataclasses.replace(find_task(task), disturbances=Disturbances(frozen=(joint,)))
+    if task == "pointmaze":
+        with pytest.raises(InputError, match="the maze puts its robot in place"):
+            held.make()
+    else:
+        tasks = TaskBatch(held, [0])  # this maze starts where its model does
+        tasks.reset()
+        tasks.step(np.ones((1, 2), np.float32), "policy")
+        tasks.close()
+
+
 def test_it_is_said_how_many_starts_leave_a_wider_body_in_the_walls(tmp_path: Path) -> None:
     assert record_main(["expert", "task=gap-maze", "episodes=2", f"out={tmp_path / 'x.hdf5'}", "quiet=true"]) == 0
     recorded = load(tmp_path / "x.hdf5")

@@ -43,7 +43,7 @@ class Optimal(NoisePredictor):
         super().__init__((RUNS,), SIZE, (4,), signal)
         self.mean = mean
 
-    def forward(self, noised: Tensor, times: Tensor, *, exact: bool = False) -> Tensor:
+    def forward(self, noised: Tensor, times: Tensor, *, given: Tensor | None = None, exact: bool = False) -> Tensor:
         signal = self.signal[times].unsqueeze(-1)
         return (1 - signal).sqrt() * (noised - signal.sqrt() * self.mean)
 

@@ -72,6 +72,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["learner=guitar", "resets.updates=9"], ["resets.roll_in=0 clones nothing"]),
         (["learner=mm", "agent=td3", "agent.value_scale=2"], ["agent.cloning_weight=0"]),
         (["learner=iq_learn_offline", "agent.regularised=both"], ["the expert's rows alone"]),
+        (["learner=iq_learn_offline", "agent.absorbing=true"], ["the expert's rows alone"]),
     ],
 )
 def test_options_that_cannot_be_meant(

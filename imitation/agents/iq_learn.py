@@ -68,6 +68,11 @@ class IQLearn(SAC):
         """For a setting. Errors: :class:`InputError` without demonstrations."""
         if setting.demonstrations is None:
             raise InputError("agent=iq_learn needs demonstrations: give data=<bundled name or file>")
+        if config.absorbing and config.regularised == "expert":
+            raise InputError(
+                "agent.regularised=expert leaves the implied reward of what only the learner does without a bound, the "
+                "absorbing state's with it: add agent.absorbing=false, or choose regularised=both"
+            )
         if config.cloning_weight:
             raise InputError("agent.cloning_weight: iq_learn has no cloning term; leave it at 0")
         if not setting.task.terminates:
@@ -105,7 +110,8 @@ class IQLearn(SAC):
 
         At a single point where nothing is chosen the objective is −p r + t + (p + q) r² / 8α, with the value term
         t = (p + q) r / 2 over both sides' rows, p r over the expert's, and q r over initial states, which the
-        learner's occupancy telescopes to. Its minimum is at r = 2α (p − q) / (p + q), 0 and twice the first.
+        learner's occupancy telescopes to. Its minimum is at r = 2α (p − q) / (p + q), 0 and twice the first. (``v0``
+        takes all the expert's states for initial ones, so for it this is as good as that is.)
         """
         if not self.config.absorbing:
             return

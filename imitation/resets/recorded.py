@@ -31,7 +31,10 @@ class RecordedStart(Start):
         problem = states_problem(task, recorded)
         self.method = "states" if problem is None else "replay"
         self.about = "states set" if problem is None else f"replayed from its seeds: {problem}"
-        if problem is None and task.disturbances.bodies and (share := wedged_share(task, recorded)):
+        longer = any("length" in change for change in task.disturbances.bodies.values())
+        if problem is None and task.disturbances.frozen:
+            self.about += ", but for frozen joints, which are held where this robot has them"
+        if problem is None and longer and (share := wedged_share(task, recorded)):
             self.about += (
                 f", in {share:.0%} of which this robot's other body is more than {_WEDGED * 100:.0f} cm in something"
             )

@@ -103,4 +103,4 @@ class AirlReward(DiscriminatorReward):
 
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
         """log p_E / p_L, as for :class:`~understudy.imitation.rewards.GanReward`."""
-        return log_ratio(*scores.aminmax(dim=-1), expert, learner)
+        return log_ratio(*self.extremes(scores), expert, learner)

@@ -19,11 +19,11 @@ from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch
-from .base import LogProb, early_ends_in_words, gradient_penalty, module_state, set_module_state, slopes
+from .base import LogProb, early_ends_in_words, gradient_penalty, module_state, set_module_state, slopes, steady
 from .inputs import Inputs, input_size, network_inputs, sees_actions
 
 Combine = Literal["mean", "min", "max"]
-_ABSORBING_RATE = 0.02  # what the absorbing state's score takes of each update's
+_REACH_RATE = 0.02  # what a new batch counts in how far the scores' extremes lie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class DiscriminatorReward(nn.Module):
       r(s, a) − r_abs, and an early end worth 0: the critic never has to learn the absorbing state's value, and
       follows at once when its reward moves.
     * The absorbing state is a single point, so its score needs no network. It follows from the shares of time
-      that expert and learner spend there (:meth:`absorbing_score`), slowly averaged.
+      that expert and learner spend there (:meth:`absorbing_score`).
 
     The scores of living states compare only living rows: the constant log((1 − e)/(1 − l)) of the shares e and l,
     which would add to the worth of staying alive while the learner rarely does, is left out.
@@ -85,6 +85,7 @@ class DiscriminatorReward(nn.Module):
     needs_log_prob = False
     absorbing: Tensor
     updates: Tensor
+    reach: Tensor
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class DiscriminatorReward(nn.Module):
         self.build(runs, input_size(config.inputs, observation_size, action_size))
         self.register_buffer("absorbing", torch.zeros(runs))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("reach", torch.zeros(2, runs))
 
     @classmethod
     def create(cls, config: DiscriminatorConfig, setting: Setting) -> Self:
@@ -140,6 +142,11 @@ class DiscriminatorReward(nn.Module):
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
         """The absorbing state's score (R,), from a batch's scores (R, 2B) and both shares of time there (R,)."""
         raise TypeError(f"{type(self).__name__} has no score for the absorbing state")
+
+    def extremes(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the lowest and the highest of a batch's scores (R, 2B) lie by the batches so far, (R,) each."""
+        rate = (1 / self.updates.clamp(min=1)).clamp(min=_REACH_RATE)
+        return steady(self.reach, *scores.aminmax(dim=-1), scores, rate)
 
     def stacks(self) -> list[StackedMLP]:
         """The networks to train."""
@@ -218,9 +225,7 @@ class DiscriminatorReward(nn.Module):
         self.optimiser.step((loss + self.config.penalty_weight * penalty).sum())
         combined = self.combined(scores.detach())
         self.updates += 1
-        # Every reward is relative to it: as noisy as a batch's extremes are it would shake all values at once.
-        rate = torch.clamp(1 / self.updates, min=_ABSORBING_RATE)
-        self.absorbing.lerp_(self.absorbing_score(combined, *ended), rate)
+        self.absorbing.copy_(self.absorbing_score(combined, *ended))
         low, high = self.form(combined).aminmax(dim=-1)
         return {
             "discriminator_loss": loss.detach().mean(1),
@@ -271,5 +276,6 @@ class DiscriminatorReward(nn.Module):
         return module_state(self, self.optimiser)
 
     def set_training_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`training_state`."""
-        set_module_state(self, self.optimiser, self.stacks(), state)
+        """Continue from :meth:`training_state`; where one of before these were kept has none, they begin anew."""
+        kept = {f"network.{name}": getattr(self, name) for name in ("updates", "reach")}
+        set_module_state(self, self.optimiser, self.stacks(), {**kept, **state})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,8 +43,8 @@ class GanReward(DiscriminatorReward):
         return functional.softplus(-expert), functional.softplus(learner)
 
     def absorbing_score(self, scores: Tensor, expert: Tensor, learner: Tensor) -> Tensor:
-        """log p_E / p_L, the optimal logit of a single point; within those seen, unless the form has a bound of its own
-        below (softplus, which is nearly 0 there)."""
+        """log p_E / p_L (:func:`~.base.log_ratio`); softplus has a bound of its own below, where it is nearly 0."""
+        low, high = self.extremes(scores)
         if self.config.form == "softplus":
-            return expert.log() - learner.log()
-        return log_ratio(*scores.aminmax(dim=-1), expert, learner)
+            low = torch.full_like(low, -torch.inf)
+        return log_ratio(low, high, expert, learner)

@@ -17,7 +17,7 @@ from ..optimisers import Adam
 from ..parts import Setting
 from ..randomness import Generators
 from ..replay import Batch, RowLayout
-from .base import LogProb, between_extremes, early_ends_in_words, module_state, set_module_state, told_apart
+from .base import LogProb, between_extremes, early_ends_in_words, module_state, set_module_state, steady, told_apart
 from .inputs import Inputs, input_size, network_inputs, sees_actions
 
 _log = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ class ScoreReward(nn.Module):
     when: Tensor
     spread: Tensor
     absorbing: Tensor
+    reach: Tensor
     updates: Tensor
 
     def __init__(
@@ -121,6 +122,7 @@ class ScoreReward(nn.Module):
         self.register_buffer("when", torch.zeros(runs, config.levels, NOISE_ROWS, dtype=torch.int64))
         self.register_buffer("spread", torch.ones(runs))
         self.register_buffer("absorbing", torch.zeros(runs))
+        self.register_buffer("reach", torch.zeros(2, runs))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.register_buffer("_expert_rows", self.inputs(expert_rows), persistent=False)
 
@@ -251,7 +253,7 @@ class ScoreReward(nn.Module):
         if self.config.standardise == "spread":
             self.spread.lerp_(scores.std(-1).clamp(min=1e-6), rate)
         low, high = (scores.quantile(share, -1) for share in (_TAIL, 1 - _TAIL))
-        self.absorbing.lerp_(between_extremes(low, high, *ended), rate)
+        self.absorbing.copy_(between_extremes(*steady(self.reach, low, high, scores, rate), *ended))
 
     def training_state(self) -> dict[str, Tensor]:
         """Parameters, noise, scale and optimiser moments."""
@@ -260,4 +262,4 @@ class ScoreReward(nn.Module):
     def set_training_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`training_state`."""
         stacks = [*self.expert.stacks(), *self.learner.stacks()]
-        set_module_state(self, self.optimiser, stacks, state)
+        set_module_state(self, self.optimiser, stacks, {"network.reach": self.reach, **state})

@@ -32,5 +32,4 @@ class WassersteinReward(DiscriminatorReward):
         A maximiser over a class of bounded functions would put its bound there; the range of the batch's scores
         is the bound at hand.
         """
-        low, high = scores.aminmax(dim=-1)
-        return between_extremes(low, high, expert, learner)
+        return between_extremes(*self.extremes(scores), expert, learner)
