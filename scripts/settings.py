@@ -196,7 +196,7 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     _check_used(config, overrides)
-    _leave_out_others(config, learner, overrides)
+    leave_out_others(config, learner, overrides)
     return config, learner
 
 
@@ -295,7 +295,7 @@ def _check_used(config: DictConfig, overrides: Sequence[str]) -> None:
             raise InputError(f"{argument}: {axis}={kind} has no {name!r}: {nearest(name, sorted(known))}")
 
 
-def _leave_out_others(config: DictConfig, learner: str, overrides: Sequence[str]) -> None:
+def leave_out_others(config: DictConfig, learner: str, overrides: Sequence[str]) -> None:
     """Take out settings of other parts than the chosen ones, which presets bring, so that the configuration says
     what is in use; and a preset's settings of its own reward when another is chosen."""
     preset, given = yaml.safe_load((LEARNERS / f"{learner}.yaml").read_text()), _given(overrides)

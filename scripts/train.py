@@ -30,7 +30,7 @@ from ..robots import InputError
 from .build import Built, build, resolve_data
 from .options import run_command
 from .report import Reporter, learning_curve, result, table
-from .settings import AXES, check_choices, compose, each_of_sweep, prepared
+from .settings import AXES, check_choices, compose, each_of_sweep, leave_out_others, prepared
 from .train_help import train_help
 
 FLAGS = ("--help", "--multirun", "-m", "--cfg", "-c", "--resolve")
@@ -54,9 +54,9 @@ def _through_hydra(arguments: list[str]) -> None:
         if flag.partition("=")[0] not in FLAGS:
             raise InputError(f"train has no {flag}: options are written key=value, the flags are {', '.join(FLAGS)}")
     follows = dict(zip(arguments, [*arguments[1:], ""], strict=True))
-    for flag in ("--cfg", "-c"):
-        if flag in flags and follows[flag] not in ("job", "hydra", "all"):
-            raise InputError(f"{flag} {follows[flag]}: it is followed by job, hydra or all")
+    shown = follows.get("--cfg", follows.get("-c"))
+    if shown not in (None, "job", "hydra", "all"):
+        raise InputError(f"--cfg {shown}: it is followed by job, hydra or all")
     if "--resolve" in flags and not {"--cfg", "-c"} & set(flags):
         raise InputError("--resolve goes with --cfg job")
     plain = prepared(arguments, sweep=True)
@@ -71,13 +71,18 @@ def _through_hydra(arguments: list[str]) -> None:
     if "--multirun" in flags or "-m" in flags:
         _check_sweep(options)
     else:
-        compose(options)
+        config, _ = compose(options)
+        if shown == "job":  # hydra's own has the settings of parts that are not chosen, too
+            print(OmegaConf.to_yaml(config, resolve="--resolve" in flags), end="")
+            return
 
     @hydra.main(version_base="1.3", config_path="pkg://understudy.scripts.conf", config_name="train")
     def job(config: DictConfig) -> None:
-        overrides = list(HydraConfig.get().overrides.task)
-        # Composed anew, as without a sweep: hydra's own has the settings of parts that are not chosen, too.
-        code = run_command(lambda: train(*compose(overrides), overrides))
+        about = HydraConfig.get()
+        learner, overrides = str(about.runtime.choices["learner"]), list(about.overrides.task)
+        OmegaConf.set_struct(config, False)
+        leave_out_others(config, learner, overrides)
+        code = run_command(lambda: train(config, learner, overrides))
         if code:
             raise SystemExit(code)
 

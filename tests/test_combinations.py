@@ -96,6 +96,14 @@ def test_the_configuration_has_no_settings_of_parts_that_are_not_chosen(caplog: 
     assert "td3_bc has no cloning_rows" in caplog.text
 
 
+def test_the_configuration_that_is_printed_is_the_one_that_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["learner=smiling_reference", "reward=gan"]
+    assert main(["--cfg", "job", *arguments]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["reward"] == dict(compose(arguments)[0].reward)
+    assert "levels" not in printed["reward"]
+
+
 def test_on_policy_rounds_are_whole_and_it_says_so(
     data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
