@@ -84,7 +84,7 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
     loop = config["loop"]["kind"]
     if config["expert"] is not None and loop != "dagger":
         raise InputError(f"expert={config['expert']}: only learner=dagger asks an expert")
-    build_training = {"cloning": _cloning, "chunks": _chunks, "dagger": _dagger, "offline": _offline}.get(
+    build_training = {"cloning": _cloning, "chunks": _cloning, "dagger": _dagger, "offline": _offline}.get(
         loop, _interactive
     )
     training = build_training(config, setting, notes)
@@ -209,20 +209,11 @@ def _references(task: Task, demonstrations: Demonstrations | None) -> References
 
 def _cloning(config: Values, setting: Setting, notes: list[str]) -> Training:
     demonstrations = _only_demonstrations(config, setting)
-    settings = settings_of(CloningConfig, config["loop"], "loop", steps=_count(config, "steps"))
-    return BehaviourCloning(
-        settings, setting.task, setting.spaces, demonstrations, setting.normaliser, list(setting.seeds),
-        setting.device, setting.precision,
-    )  # fmt: skip
-
-
-def _chunks(config: Values, setting: Setting, notes: list[str]) -> Training:
-    demonstrations = _only_demonstrations(config, setting)
-    settings = settings_of(ChunkConfig, config["loop"], "loop", steps=_count(config, "steps"))
-    return ChunkCloning(
-        settings, setting.task, setting.spaces, demonstrations, setting.normaliser, list(setting.seeds),
-        setting.device, setting.precision,
-    )  # fmt: skip
+    what = (setting.task, setting.spaces, demonstrations, setting.normaliser, list(setting.seeds))
+    where, steps = (setting.device, setting.precision), _count(config, "steps")
+    if config["loop"]["kind"] == "chunks":
+        return ChunkCloning(settings_of(ChunkConfig, config["loop"], "loop", steps=steps), *what, *where)
+    return BehaviourCloning(settings_of(CloningConfig, config["loop"], "loop", steps=steps), *what, *where)
 
 
 def _dagger(config: Values, setting: Setting, notes: list[str]) -> Training:

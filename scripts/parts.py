@@ -43,15 +43,15 @@ def check_fit(config: Values, agent: ActingAgent, reward: Reward, *, hybrid: boo
             f"reward.shaping_discount={reward.config.shaping_discount:g} is not the agent's discount of {given}, so "
             f"its shaping would change what is optimal: give reward.shaping_discount={given}"
         )
+    if agent.implies_reward != isinstance(reward, ImplicitReward):
+        if agent.implies_reward:
+            raise InputError(f"{chosen['agent']} has its reward in its critic: choose reward=implicit")
+        raise InputError(f"reward=implicit is the critic's own, which {chosen['agent']} does not have: choose iq_learn")
     if agent.implies_reward and hybrid:
         raise InputError(
             f"{chosen['agent']} has the expert's rows beside the learner's, whose place they would take: choose "
             "mixture=learner"
         )
-    if agent.implies_reward != isinstance(reward, ImplicitReward):
-        if agent.implies_reward:
-            raise InputError(f"{chosen['agent']} has its reward in its critic: choose reward=implicit")
-        raise InputError(f"reward=implicit is the critic's own, which {chosen['agent']} does not have: choose iq_learn")
 
 
 _PROTOCOLS: Mapping[str, type] = {"agent": Agent, "reward": Reward, "resets": Resets}

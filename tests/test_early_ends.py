@@ -61,7 +61,7 @@ def test_the_score_after_an_end_follows_the_shares_of_time() -> None:
 
 
 def test_extremes_are_steadied_by_how_many_deviations_off_the_mean_they_lie() -> None:
-    reach, scores = torch.zeros(2, 1), torch.tensor([[-2.0, 0.0, 2.0]])
+    reach, scores = torch.zeros(1, 2), torch.tensor([[-2.0, 0.0, 2.0]])
     first = steady(reach, *scores.aminmax(dim=-1), scores, 1.0)
     assert [round(value.item(), 5) for value in first] == [-2, 2]
     # Grown and shifted as a whole, they lie where they lie now; half of another reach counts half.

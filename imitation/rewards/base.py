@@ -171,14 +171,14 @@ def early_ends_in_words(absorbing: bool) -> str:
 
 def steady(reach: Tensor, low: Tensor, high: Tensor, scores: Tensor, rate: float | Tensor) -> tuple[Tensor, Tensor]:
     """The extremes ``low`` and ``high`` (R,) of scores (R, B), less noisy: how many deviations off the mean they lie is
-    averaged into ``reach`` (2, R) by ``rate``.
+    averaged into ``reach`` (R, 2) by ``rate``.
 
     Every reward is relative to an absorbing state that lies there, so noise in it would shake all values at once, while
     the scores themselves may grow and drift as they like.
     """
     mean, spread = scores.mean(-1), scores.std(-1).clamp(min=1e-6)
-    reach.lerp_(torch.stack(((low - mean) / spread, (high - mean) / spread)), rate)
-    return mean + reach[0] * spread, mean + reach[1] * spread
+    reach.lerp_(torch.stack(((low - mean) / spread, (high - mean) / spread), -1), rate)
+    return mean + reach[:, 0] * spread, mean + reach[:, 1] * spread
 
 
 def between_extremes(low: Tensor, high: Tensor, expert: Tensor, learner: Tensor) -> Tensor:

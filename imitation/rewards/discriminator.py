@@ -105,7 +105,7 @@ class DiscriminatorReward(nn.Module):
         self.build(runs, input_size(config.inputs, observation_size, action_size))
         self.register_buffer("absorbing", torch.zeros(runs))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("reach", torch.zeros(2, runs))
+        self.register_buffer("reach", torch.zeros(runs, 2))
 
     @classmethod
     def create(cls, config: DiscriminatorConfig, setting: Setting) -> Self:

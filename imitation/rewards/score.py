@@ -122,7 +122,7 @@ class ScoreReward(nn.Module):
         self.register_buffer("when", torch.zeros(runs, config.levels, NOISE_ROWS, dtype=torch.int64))
         self.register_buffer("spread", torch.ones(runs))
         self.register_buffer("absorbing", torch.zeros(runs))
-        self.register_buffer("reach", torch.zeros(2, runs))
+        self.register_buffer("reach", torch.zeros(runs, 2))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.register_buffer("_expert_rows", self.inputs(expert_rows), persistent=False)
 
