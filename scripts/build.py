@@ -271,7 +271,6 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     if missing:
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
     agent, reward, resets = (make_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
-    # A preset's share stays in the configuration when another mixture is chosen, where it means nothing.
     mixed = config["mixture"]["kind"] == "hybrid"
     share, task = expert_share(config["mixture"]["expert_share"] if mixed else 0.0), setting.task
     hybrid = any(value for _, value in share)
