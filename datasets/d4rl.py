@@ -75,7 +75,10 @@ def read_d4rl(path: str | Path, task: Task | None = None) -> Demonstrations:
         recorded = recorded_environment(path, attributes)
         world = World.of(task_for(path, task, attributes, recorded))
         acted = "actions" in file
-        columns = _read_columns(file, world, "" if recorded is None else f"; it was recorded on {recorded}")
+        remark = "" if recorded is None else f"; it was recorded on {recorded}"
+        if world.task.disturbances.removed:
+            remark += ", and a joint that is frozen or limp keeps its numbers"
+        columns = _read_columns(file, world, remark)
         horizon = world.task.horizon if recorded is None else recorded.limit or world.task.horizon
         starts = read_episode_starts(file, columns, horizon, world.task)
         columns["times"] = read_times(file, starts, len(columns["rewards"]))

@@ -91,7 +91,6 @@ class Hdf5File:
         if array.ndim != 2 or array.shape[1] != columns:
             raise InputError(
                 f"{self.path}: '{key}' has shape {array.shape} but must have rows of {columns} numbers for {whose}"
-                + ("; a joint that is frozen or limp keeps its numbers" if " without " in whose else "")
             )
         self._check_rows(key, array, rows)
         self._check_finite(key, array)

@@ -151,6 +151,13 @@ def test_a_recorded_state_is_taken_with_frozen_joints_held() -> None:
     tasks.close()
 
 
+def test_demonstrations_of_the_whole_robot_do_not_fit_one_without_a_leg(tmp_path: Path) -> None:
+    path = tmp_path / "whole.hdf5"
+    assert record(["random", "task=ant", "episodes=1", f"out={path}", "quiet=true"]) == 0
+    with pytest.raises(InputError, match=r"rows of 23 numbers for task ant .* without aux_4; .*frozen or limp keeps"):
+        load(path, task=disturbed("ant", removed=["aux_4"]))
+
+
 def test_removing_a_part_with_what_hangs_on_it_is_no_trouble() -> None:
     one, both = disturbed("ant", removed=["aux_4"]), disturbed("ant", removed=["aux_4", "fourth_ankle_geom"])
     assert one.spaces.action_size == both.spaces.action_size == 6
