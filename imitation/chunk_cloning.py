@@ -16,6 +16,7 @@ from .agents.base import Average
 from .chunk_policy import ChunkPolicy
 from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Receding, Windows, drawn
 from .diffusion import signal_levels
+from .goals import Aim, seen
 from .networks import Normaliser
 from .offline import Regression
 from .optimisers import Adam
@@ -32,6 +33,10 @@ class ChunkConfig:
     mean. Diffusion noises chunks to one of ``times`` (ᾱ a squared cosine) and draws them in ``samples`` steps. The
     policy to deploy has an average of the parameters with power ``averaging`` (:class:`~.agents.base.Average`).
     ``steps`` counts updates on ``batch_size`` rows. ``view`` names the parts of the observation that it may see.
+
+    With ``goals`` it is told where to go: while learning where the episode came to within the next ``goal_steps``,
+    and in the task the task's goal. Diffusion is not told in a share ``goal_dropout`` of the rows, so that ``guidance``
+    can lead it further towards the goal than the demonstrators went (1 is as they did).
     """
 
     steps: int = 30_000
@@ -47,6 +52,10 @@ class ChunkConfig:
     samples: int = 10
     averaging: float | None = 8.0
     view: tuple[str, ...] = ()
+    goals: bool = False
+    goal_steps: int = 100
+    goal_dropout: float = 0.1
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.acts > self.chunk:
@@ -73,10 +82,15 @@ class ChunkCloning(Regression):
     ) -> None:
         super().__init__(config.steps, config.batch_size, seeds, device)
         self.config, self.task, self.spaces = config, task, spaces
+        self.aim = Aim.of(task, "loop.goals") if config.goals else None
         sizes = (spaces.observation_size, spaces.action_size, config.history, config.chunk, config.acts)
-        self._windows = Windows(demonstrations, ChunkShape(*sizes)).to(self.device)
-        self.normaliser = normaliser.hiding(view_mask(task, config.view, "loop.view")).to(self.device)
-        self.model = self._make(ChunkShape(*sizes)).to(self.device)
+        shape = ChunkShape(*sizes, goal=self.aim.goal.size if self.aim else 0)
+        self._windows = Windows(demonstrations, shape).to(self.device)
+        view = view_mask(task, config.view, "loop.view")
+        if self.aim is not None:
+            view = self.aim.visible(view, spaces.observation_size, "loop.view")
+        self.normaliser = normaliser.hiding(view).to(self.device)
+        self.model = self._make(shape).to(self.device)
         for stack in self.model.stacks():
             stack.initialise(self.generators)
         self.averaged = copy.deepcopy(self.model)
@@ -90,7 +104,7 @@ class ChunkCloning(Regression):
         if config.model == "regression":
             return ChunkRegression(runs, shape, config.hidden)
         signal = signal_levels(config.times, "squaredcos_cap_v2")
-        return ChunkDiffusion(runs, shape, config.hidden, signal, config.samples)
+        return ChunkDiffusion(runs, shape, config.hidden, signal, config.samples, guidance=config.guidance)
 
     @property
     def row_count(self) -> int:
@@ -99,8 +113,8 @@ class ChunkCloning(Regression):
 
     def step(self, rows: Tensor) -> Tensor:
         """One update on windows by number (R, B); returns the loss (R,)."""
-        seen, said, known = self._windows[rows]
-        errors = self.model.errors(self.normaliser(seen).flatten(2), said.flatten(2), self.generators)
+        window, said, known = self._windows[rows]
+        errors = self.model.errors(self._seen(window, rows), said.flatten(2), self.generators)
         counted = known.expand_as(said).flatten(2)
         loss = (errors * counted).sum((1, 2)) / counted.sum((1, 2))
         self.optimiser.step(loss.sum())
@@ -109,14 +123,24 @@ class ChunkCloning(Regression):
             average.follow(mine, theirs)
         return loss.detach()
 
+    def _seen(self, window: Tensor, rows: Tensor) -> Tensor:
+        """What the networks see (R, B, S) of windows (R, B, H, O), with goals that the episodes reached."""
+        if self.aim is None:
+            return seen(window, self.normaliser, None)
+        reached = self._windows.reached(rows, self.generators.uniform((rows.shape[1],)), self.config.goal_steps)
+        said = None
+        if self.config.model == "diffusion":
+            said = (self.generators.uniform((rows.shape[1], 1)) >= self.config.goal_dropout).float()
+        return seen(window, self.normaliser, self.aim, reached, said)
+
     def controller(self, seeds: Sequence[int] | None = None) -> Receding:
         """What acts in episodes that start together, each with draws of its own, by its seed."""
         shape = self.model.shape
 
         def plan(window: Tensor, planned: Tensor) -> Tensor:
             noise = drawn(seeds, planned, shape.said).to(self.device)
-            seen = self.normaliser(window).flatten(-2)
-            return self.averaged.chunk(seen, noise.expand(len(seen), -1, -1)).unflatten(-1, (shape.chunk, -1))
+            inputs = seen(window, self.normaliser, self.aim)
+            return self.averaged.chunk(inputs, noise.expand(len(inputs), -1, -1)).unflatten(-1, (shape.chunk, -1))
 
         return Receding(torch.no_grad()(plan), shape)
 
@@ -126,7 +150,7 @@ class ChunkCloning(Regression):
 
     def policy(self, run: int, training: Mapping[str, Any]) -> Policy:
         """The deployable policy of one run."""
-        return ChunkPolicy.of_model(self.averaged, run, self.normaliser, self.task, self.spaces, training)
+        return ChunkPolicy.of_model(self.averaged, run, self.normaliser, self.task, self.spaces, training, self.aim)
 
     def state(self) -> State:
         """Everything that decides how the training goes on."""

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..robots import InputError, Spaces, Task
+from ..robots import Goal, InputError, Spaces, Task
 from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Memory, Plan, Receding, drawn, step
+from .goals import Aim, seen
 from .networks import Normaliser
 from .policy import Policy, PolicyConfig
 
@@ -21,7 +22,8 @@ class ChunkPolicyConfig(PolicyConfig):
     """What `config.json` says of a policy with chunks: ``head`` is ``chunk`` or ``chunk-diffusion``.
 
     ``history`` observations go in, and of the ``chunk`` actions that come out ``acts`` are taken. Diffusion has
-    ``times`` noise levels and draws in ``samples`` steps, which may be changed here at will: fewer are faster.
+    ``times`` noise levels and draws in ``samples`` steps, which may be changed here at will: fewer are faster; so may
+    ``guidance``. It is told a goal of ``goal`` numbers (0: it is not): ``place``, or the observation's last ones.
     """
 
     history: int = 1
@@ -29,6 +31,9 @@ class ChunkPolicyConfig(PolicyConfig):
     acts: int = 1
     times: int = 1
     samples: int = 1
+    goal: int = 0
+    place: tuple[float, ...] | None = None
+    guidance: float = 1.0
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> Self:
@@ -38,12 +43,14 @@ class ChunkPolicyConfig(PolicyConfig):
             raise ValueError("'acts' must be at most 'chunk'")
         if config.samples > config.times:
             raise ValueError("'samples' must be at most 'times'")
+        if config.place is not None and len(config.place) != config.goal:
+            raise ValueError("'place' must have as many numbers as 'goal' says")
         return config
 
     @property
     def shape(self) -> ChunkShape:
         """What goes in and out."""
-        return ChunkShape(self.observation_size, self.action_size, self.history, self.chunk, self.acts)
+        return ChunkShape(self.observation_size, self.action_size, self.history, self.chunk, self.acts, self.goal)
 
 
 class ChunkPolicy(Policy):
@@ -56,6 +63,7 @@ class ChunkPolicy(Policy):
     def __init__(self, config: PolicyConfig) -> None:
         assert isinstance(config, ChunkPolicyConfig)
         self._sizes = config
+        self._aim = Aim(Goal(config.goal, config.place)) if config.goal else None
         super().__init__(config)
 
     def make_network(self) -> nn.Module:
@@ -64,7 +72,8 @@ class ChunkPolicy(Policy):
         if config.head == "chunk":
             return ChunkRegression(1, config.shape, config.hidden, config.activation)
         signal = torch.zeros(config.times)  # the file has them
-        return ChunkDiffusion(1, config.shape, config.hidden, signal, config.samples, config.activation)
+        samples, guidance = config.samples, config.guidance
+        return ChunkDiffusion(1, config.shape, config.hidden, signal, samples, config.activation, guidance)
 
     @property
     def model(self) -> ChunkModel:
@@ -81,8 +90,9 @@ class ChunkPolicy(Policy):
         task: Task,
         spaces: Spaces,
         training: Mapping[str, Any],
+        aim: Aim | None = None,
     ) -> Self:
-        """The policy of one run of a stacked model."""
+        """The policy of one run of a stacked model, which goes where ``aim`` says."""
         shape = model.shape
         diffusion = isinstance(model, ChunkDiffusion)
         config = ChunkPolicyConfig(
@@ -95,6 +105,9 @@ class ChunkPolicy(Policy):
             acts=shape.acts,
             times=len(model.predictor.signal) if diffusion else 1,
             samples=model.samples if diffusion else 1,
+            goal=shape.goal,
+            place=aim.goal.place if aim else None,
+            guidance=model.guidance if diffusion else 1.0,
         )
         policy = cls(config)
         with torch.no_grad():
@@ -105,6 +118,18 @@ class ChunkPolicy(Policy):
             policy.net.predictor.signal.copy_(model.predictor.signal)
         policy.normaliser.load_state_dict(normaliser.state_dict())
         return policy
+
+    def go_to(self, goal: Sequence[float] | None) -> None:
+        """Go to a place (G,) from the next plan on, instead of where the task has it go; back to that without one.
+
+        Errors: :class:`InputError` for a policy that is told no goal, or one of another size.
+        """
+        config = self._sizes
+        if not config.goal:
+            raise InputError("this policy is told no goal: train one with loop.goals=true")
+        if goal is not None and len(goal) != config.goal:
+            raise InputError(f"the goal has {len(goal)} numbers, and this policy is told {config.goal}")
+        self._aim = Aim(Goal(config.goal, config.place if goal is None else tuple(map(float, goal))))
 
     def controller(self, seeds: Sequence[int] | None = None, *, deterministic: bool = True) -> Receding:
         """What acts in episodes that start together: observations (..., E, O) to actions (..., E, A) in [−1, 1].
@@ -123,12 +148,12 @@ class ChunkPolicy(Policy):
 
         @torch.no_grad()
         def plan(window: Tensor, planned: Tensor) -> Tensor:
-            seen = self.normaliser(window).reshape(1, -1, shape.seen)
+            inputs = seen(window, self.normaliser, self._aim).reshape(1, -1, shape.seen)
             if deterministic:
                 noise = drawn(seeds, planned, shape.said).expand(window.shape[:-2].numel() // len(planned), -1, -1)
             else:
-                noise = torch.randn((seen.shape[1], shape.said), generator=self._generator)
-            said = self.model.chunk(seen, noise.reshape(1, -1, shape.said).to(seen.device))
+                noise = torch.randn((inputs.shape[1], shape.said), generator=self._generator)
+            said = self.model.chunk(inputs, noise.reshape(1, -1, shape.said).to(inputs.device))
             return said.view(*window.shape[:-2], shape.chunk, shape.action_size)
 
         return plan

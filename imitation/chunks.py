@@ -26,7 +26,8 @@ from .randomness import Generators
 class ChunkShape:
     """``history`` H observations of O numbers in, ``chunk`` K actions of A numbers out, of which ``acts`` are taken.
 
-    The first action of a chunk belongs to the last observation.
+    The first action of a chunk belongs to the last observation. Where there are goals to be told, they have ``goal`` G
+    numbers.
     """
 
     observation_size: int
@@ -34,11 +35,17 @@ class ChunkShape:
     history: int
     chunk: int
     acts: int
+    goal: int = 0
+
+    @property
+    def told(self) -> int:
+        """Numbers that say the goal: its own, and one that says whether it is said; none without goals."""
+        return self.goal + 1 if self.goal else 0
 
     @property
     def seen(self) -> int:
-        """Numbers that a chunk is made from, H · O."""
-        return self.history * self.observation_size
+        """Numbers S that a chunk is made from: H · O of observations, and what says the goal."""
+        return self.history * self.observation_size + self.told
 
     @property
     def said(self) -> int:
@@ -68,6 +75,7 @@ class Windows:
         last = first + np.repeat(lengths, lengths)[:, None] - 1
         before = np.maximum(rows[:, None] + np.arange(1 - shape.history, 1), first)
         after = rows[:, None] + np.arange(shape.chunk)
+        self._goal, self._last = shape.goal, torch.from_numpy(last[:, 0])
         self._before, self._after = torch.from_numpy(before), torch.from_numpy(np.minimum(after, last))
         self._known = torch.from_numpy(after <= last).float()
         self._observations = torch.from_numpy(demonstrations.observations)
@@ -79,7 +87,8 @@ class Windows:
     def to(self, device: torch.device) -> Self:
         """Move to a device; returns itself, as a module does."""
         for name, value in vars(self).items():
-            setattr(self, name, value.to(device))
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
         return self
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,9 +96,18 @@ class Windows:
         seen, said = self._observations[self._before[rows]], self._actions[self._after[rows]]
         return seen, said, self._known[rows].unsqueeze(-1)
 
+    def reached(self, rows: Tensor, uniform: Tensor, furthest: int) -> Tensor:
+        """Goals (R, B, G) that were reached some 1 to ``furthest`` steps after rows (R, B), by uniform numbers (R, B).
+
+        Hindsight (Andrychowicz et al. 2017, arXiv 1707.01495): whatever came later in the episode was a goal of it.
+        """
+        left = (self._last[rows] - rows).clamp(max=furthest)
+        ahead = torch.minimum((uniform * left).long() + 1, left)
+        return self._observations[rows + ahead][..., : self._goal]
+
 
 class ChunkModel(nn.Module, abc.ABC):
-    """R networks from windows of standardised observations to chunks of actions in [−1, 1]."""
+    """R networks from what is seen, windows of standardised observations and goals, to chunks of actions in [−1, 1]."""
 
     shape: ChunkShape
 
@@ -99,11 +117,11 @@ class ChunkModel(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def errors(self, seen: Tensor, said: Tensor, generators: Generators) -> Tensor:
-        """What is to be small (R, B, K · A), from windows (R, B, H · O) and the expert's chunks (R, B, K · A)."""
+        """What is to be small (R, B, K · A), from what is seen (R, B, S) and the expert's chunks (R, B, K · A)."""
 
     @abc.abstractmethod
     def chunk(self, seen: Tensor, noise: Tensor) -> Tensor:
-        """Chunks (R, B, K · A) in [−1, 1] for windows (R, B, H · O), by standard normal noise (R, B, K · A)."""
+        """Chunks (R, B, K · A) in [−1, 1] for what is seen (R, B, S), by standard normal noise (R, B, K · A)."""
 
 
 class ChunkRegression(ChunkModel):
@@ -131,7 +149,9 @@ class ChunkDiffusion(ChunkModel):
     """Chunks drawn by denoising (Chi et al. 2023, arXiv 2303.04137): a distribution that may have several modes.
 
     The network names the noise in a chunk that was noised to one of ``signal``'s levels, given the window, by
-    regression. A chunk is drawn from noise in ``samples`` deterministic steps (DDIM, arXiv 2010.02502).
+    regression. A chunk is drawn from noise in ``samples`` deterministic steps (DDIM, arXiv 2010.02502). ``guidance`` λ
+    leads from what it would name without the goal (λ = 0) to what it names with it (1) and beyond (Ho and Salimans
+    2022, arXiv 2207.12598, where w = λ − 1).
     """
 
     def __init__(
@@ -142,9 +162,10 @@ class ChunkDiffusion(ChunkModel):
         signal: Tensor,
         samples: int,
         activation: Activation = "silu",
+        guidance: float = 1.0,
     ) -> None:
         super().__init__()
-        self.shape, self.samples = shape, samples
+        self.shape, self.samples, self.guidance = shape, samples, guidance
         self.predictor = NoisePredictor((runs,), shape.said, hidden, signal, activation, given=shape.seen, keeps=True)
 
     def stacks(self) -> list[StackedMLP]:
@@ -163,9 +184,18 @@ class ChunkDiffusion(ChunkModel):
         times = sampling_times(len(signal), self.samples)
         for now, then in zip(times, [*times[1:], -1], strict=True):
             at = torch.full(rows.shape[:-1], now, device=rows.device)
-            named = self.predictor(rows, at, given=seen, exact=True)
+            named = self._named(rows, at, seen)
             rows = denoised(rows, named, signal[now], signal[then] if then >= 0 else torch.ones_like(signal[0]))
         return rows.clamp(-1, 1)
+
+    def _named(self, rows: Tensor, at: Tensor, seen: Tensor) -> Tensor:
+        """The noise in rows (R, B, K · A) at times (R, B), guided to the goal."""
+        named = self.predictor(rows, at, given=seen, exact=True)
+        if self.guidance == 1 or not self.shape.goal:
+            return named
+        aimless = torch.cat((seen[..., : -self.shape.told], torch.zeros_like(seen[..., -self.shape.told :])), -1)
+        without = self.predictor(rows, at, given=aimless, exact=True)
+        return without + self.guidance * (named - without)
 
 
 Plan = Callable[[Tensor, Tensor], Tensor]

@@ -70,8 +70,7 @@ class PolicyConfig:
             _check_value(name, value, values)
         if any(low >= high for low, high in zip(values["action_low"], values["action_high"], strict=True)):
             raise ValueError("'action_low' must be below 'action_high'")
-        tuples = ("hidden", "action_low", "action_high")
-        arguments = {name: tuple(value) if name in tuples else value for name, value in values.items()}
+        arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return cls(**cast(dict[str, Any], arguments))
 
 
@@ -297,6 +296,12 @@ def _check_value(name: str, value: Any, values: Mapping[str, Any]) -> None:
             good, what = value in known, f"one of {', '.join(known)}"
         case "observation_size" | "action_size" | "history" | "chunk" | "acts" | "times" | "samples":
             good, what = count(value), "a positive whole number"
+        case "goal":
+            good, what = value == 0 or count(value), "a whole number"
+        case "guidance":
+            good, what = number(value) and value >= 0, "a number of at least 0"
+        case "place":
+            good, what = value is None or every(number), "a list of numbers or null"
         case "hidden":
             good, what = every(count), "a list of positive whole numbers"
         case "action_low" | "action_high":

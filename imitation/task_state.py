@@ -39,6 +39,7 @@ def set_tasks_state(tasks: TaskBatch, state: State) -> None:
 def _split(state: SimulatorState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A simulator state as arrays and JSON. Python floats survive JSON bit for bit."""
     arrays = {"physics": state.physics} | {f"derived.{k}": v for k, v in state.derived.items()}
+    arrays |= {f"place.{k}": v for k, v in state.places.items()}
     scalars: dict[str, Any] = {}
     for name, value in state.attributes.items():
         if isinstance(value, np.ndarray):
@@ -64,4 +65,5 @@ def _joined(arrays: dict[str, np.ndarray], rest: Mapping[str, Any]) -> Simulator
         elapsed=rest["elapsed"],
         random=json.loads(rest["random"]),
         hand=json.loads(rest["hand"]),
+        places=part("place."),
     )

@@ -16,7 +16,7 @@ from .simulation import (
     restore,
     set_physics_state,
 )
-from .tasks import TASKS, Spaces, Task, find_task, task_of_environment
+from .tasks import TASKS, Goal, Spaces, Task, find_task, task_of_environment
 from .views import observation_parts, view_mask
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "TASKS",
     "Controller",
     "Disturbances",
+    "Goal",
     "InputError",
     "Purpose",
     "SimulatorState",

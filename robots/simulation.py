@@ -30,6 +30,8 @@ _DERIVED = (
     "actuator_velocity", "actuator_force", "qfrc_actuator", "qfrc_constraint", "qfrc_bias", "qfrc_passive",
     "qacc", "cacc", "cfrc_int", "cfrc_ext", "sensordata",
 )  # fmt: skip
+# Where a model has its things: a reset may put a door or a target elsewhere (gymnasium-robotics' Adroit hand does).
+_PLACES = ("body_pos", "body_quat", "site_pos")
 _HAND = 7  # tells a hand's stream of random numbers from the others made from a seed
 _INTEGRATION = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
@@ -40,8 +42,8 @@ class SimulatorState:
 
     ``physics`` is MuJoCo's integration state, ``derived`` what environments read before the next step,
     ``attributes`` what the environment object keeps itself, ``elapsed`` the steps of the episode so far,
-    ``random`` the state of the environment's generator (it decides the coming resets) and ``hand`` that of a
-    trembling hand, if it has one.
+    ``random`` the state of the environment's generator (it decides the coming resets), ``hand`` that of a
+    trembling hand, if it has one, and ``places`` where the model has what an episode's reset may move.
     """
 
     physics: np.ndarray
@@ -50,6 +52,7 @@ class SimulatorState:
     elapsed: int
     random: Mapping[str, Any]
     hand: Mapping[str, Any] | None = None
+    places: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict[str, np.ndarray])
 
 
 def physics_state(environment: MujocoEnv) -> np.ndarray:
@@ -80,11 +83,14 @@ def capture(environment: MujocoEnv, elapsed: int) -> SimulatorState:
     }
     derived = {name: getattr(environment.data, name).copy() for name in _DERIVED}
     random = cast(dict[str, Any], environment.np_random.bit_generator.state)
-    return SimulatorState(physics_state(environment), derived, kept, elapsed, random)
+    places = {name: getattr(environment.model, name).copy() for name in _PLACES}
+    return SimulatorState(physics_state(environment), derived, kept, elapsed, random, places=places)
 
 
 def restore(environment: MujocoEnv, state: SimulatorState) -> None:
     """Put an environment into a captured state: what follows is bit-equal to what followed the capture."""
+    for name, value in state.places.items():
+        getattr(environment.model, name)[...] = value
     set_physics_state(environment, state.physics)
     for name, value in state.derived.items():
         getattr(environment.data, name)[...] = value

@@ -25,6 +25,15 @@ from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
 
 
 @dataclasses.dataclass(frozen=True)
+class Goal:
+    """Where a task has its robot go: the first ``size`` numbers of an observation are to become its last ones, or,
+    where the goal is always the same and not observed, those of ``place``."""
+
+    size: int
+    place: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """A task by name.
 
@@ -32,8 +41,9 @@ class Task:
     undiscounted return of uniform random actions and ``expert_return`` that of a good controller; a score is
     normalised with them when the demonstrations do not bring their own. ``terminates`` says whether an episode
     can end before the horizon (``health`` says when, in words). ``disturbances`` are what its robot suffers from.
-    ``succeeds`` says that a step's success is known, and in what it lies, in words. ``scripts`` are controllers of the
-    task's own by name, made for its robot as it is.
+    ``succeeds`` says that a step's success is known, and in what it lies, in words. ``goal`` is where the robot is to
+    go, if that is what the task is about. ``scripts`` are controllers of the task's own by name, made for its robot as
+    it is.
     """
 
     name: str
@@ -46,6 +56,7 @@ class Task:
     expert_return: float | None = None
     disturbances: Disturbances = dataclasses.field(default_factory=Disturbances)
     succeeds: str = ""
+    goal: Goal | None = None
     scripts: Mapping[str, Callable[[Task], Controller]] = dataclasses.field(
         default_factory=lambda: MappingProxyType({}), compare=False
     )
@@ -80,7 +91,7 @@ class Task:
     @property
     def needs_robotics(self) -> bool:
         """Whether it is one of gymnasium-robotics, which is an extra."""
-        return self.environment_id.startswith(_MAZES)
+        return self.environment_id.startswith(_ROBOTICS)
 
     @property
     def spaces(self) -> Spaces:
@@ -149,15 +160,17 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                  random_return=49.9, expert_return=9359.0),
             Task("reacher", "Reacher-v5", 50, terminates=False, random_return=-43.0, expert_return=-4.0),
             Task("gap-maze", "understudy/GapMaze-v0", 200, terminates=False, succeeds="the disc is at the goal",
-                 random_return=0.0, expert_return=157.0,
+                 random_return=0.0, expert_return=157.0, goal=Goal(2, tuple(GOAL.tolist())),
                  scripts={"expert": lambda task: GoesToGoal(_map(task), slice(2, 4), GOAL),
                           "play": lambda task: Wanders(_map(task), slice(2, 4))}),
             Task("pointmaze", "PointMaze_UMaze-v3", 300, terminates=False, succeeds="the ball is at the goal",
-                 random_return=14.1, expert_return=234.0,
+                 random_return=14.1, expert_return=234.0, goal=Goal(2),
                  scripts={"expert": lambda task: GoesToGoal(_map(task), slice(4, 6), slice(6, 8)),
                           "play": lambda task: Wanders(_map(task), slice(4, 6))}),
             Task("antmaze", "AntMaze_UMaze-v5", 700, _NO_CONTACT_FORCES, terminates=False,
-                 succeeds="the ant is at the goal"),
+                 succeeds="the ant is at the goal", goal=Goal(2)),
+            Task("adroit-door", "AdroitHandDoor-v1", 200, terminates=False, succeeds="the door is open",
+                 random_return=-45.9, expert_return=3024.0),
             Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-148.8, expert_return=-25.0),
         )
     }
@@ -190,7 +203,7 @@ def find_task(name: str) -> Task:
             keywords = known.keywords if alike else {}
             own: dict[str, Any] = {"name": name, "environment_id": name, "horizon": horizon, "keywords": keywords}
             return dataclasses.replace(known, **own, random_return=None, expert_return=None)
-    return Task(name, name, horizon)
+    return Task(name, name, horizon, succeeds="what the environment says" if name.startswith(_ADROIT) else "")
 
 
 def task_of_environment(environment_id: str, keywords: Mapping[str, Any]) -> Task | None:
@@ -207,15 +220,15 @@ def _family(environment_id: str) -> str:
 
 
 def _is_ours(entry_point: str) -> bool:
-    return "mujoco" in entry_point or "_maze" in entry_point
+    return any(part in entry_point for part in ("mujoco", "_maze", "adroit_hand"))
 
 
 def _register(environment_id: str) -> None:
-    """Let Gymnasium know gymnasium-robotics' mazes, which are an extra, when one of them is asked for.
+    """Let Gymnasium know gymnasium-robotics' tasks, which are an extra, when one of them is asked for.
 
     Errors: :class:`InputError` when it is not installed.
     """
-    if not environment_id.startswith(_MAZES) or environment_id in gymnasium.registry:
+    if not environment_id.startswith(_ROBOTICS) or environment_id in gymnasium.registry:
         return
     try:
         importlib.import_module("gymnasium_robotics")
@@ -242,4 +255,6 @@ def _map(task: Task) -> Map:
 
 
 _MAZES = ("PointMaze_", "AntMaze_")
+_ADROIT = "AdroitHand"
+_ROBOTICS = (*_MAZES, _ADROIT)
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")

@@ -255,8 +255,13 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
     ),
     (
         lambda config: config.loop.get("model") == "regression",
-        ("loop.times", "loop.samples"),
+        ("loop.times", "loop.samples", "loop.goal_dropout", "loop.guidance"),
         "loop.model=regression draws nothing",
+    ),
+    (
+        lambda config: config.loop.get("goals") is False,
+        ("loop.goal_steps", "loop.goal_dropout", "loop.guidance"),
+        "loop.goals=false tells no goal",
     ),
     (
         lambda config: config.loop.kind == "offline",
