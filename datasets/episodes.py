@@ -1,4 +1,4 @@
-"""Where the episodes of a D4RL-style file begin and end, and what is known of each."""
+"""Where the episodes of a table begin and end, and what is known of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..robots import InputError, Task, TaskBatch
-from .hdf5 import Hdf5File
+from .table import Table
 
 _log = logging.getLogger(__name__)
 
@@ -27,21 +27,23 @@ def rows_within_episodes(starts: np.ndarray, count: int) -> np.ndarray:
     return np.arange(count) - np.repeat(starts, np.diff(np.append(starts, count)))
 
 
-def read_episode_starts(file: Hdf5File, columns: Arrays, horizon: int, task: Task) -> np.ndarray:
+def read_episode_starts(table: Table, columns: Arrays, horizon: int, task: Task) -> np.ndarray:
     """The rows where episodes start (E,); adds ``truncated`` to the columns if the file has no timeouts.
 
     Errors: :class:`InputError` when the file's marks contradict each other, or what is in it.
     """
     count = len(columns["rewards"])
     marked = "truncated" in columns
-    if "metadata/episode_starts" in file:
-        starts = file.integers("metadata/episode_starts").astype(np.int64)
+    if "metadata/episode_starts" in table:
+        starts = table.integers("metadata/episode_starts").astype(np.int64)
         if len(starts) == 0 or starts[0] != 0 or (np.diff(starts) < 1).any() or starts[-1] >= count:
-            raise InputError(f"{file.path}: 'metadata/episode_starts' must rise from 0 and stay below the {count} rows")
-    elif (starts := _starts_by_length(file, count)) is None:
+            raise InputError(
+                f"{table.path}: 'metadata/episode_starts' must rise from 0 and stay below the {count} rows"
+            )
+    elif (starts := _starts_by_length(table, count)) is None:
         ends = columns["terminated"] | columns["truncated"] if marked else columns["terminated"]
         starts = np.append(0, np.flatnonzero(ends[:-1]) + 1)
-        _check_ends(file, columns, starts, horizon, task)
+        _check_ends(table, columns, starts, horizon, task)
     last = np.zeros(count, bool)
     last[last_rows(starts, count)] = True
     if not marked:
@@ -49,22 +51,22 @@ def read_episode_starts(file: Hdf5File, columns: Arrays, horizon: int, task: Tas
     early = np.flatnonzero((columns["terminated"] | columns["truncated"]) & ~last)
     if len(early):
         raise InputError(
-            f"{file.path}: row {early[0]} is marked as an episode's end in 'terminals' or 'timeouts', but is "
+            f"{table.path}: row {early[0]} is marked as an episode's end in 'terminals' or 'timeouts', but is "
             "none by the starts or lengths in 'metadata'; correct the one or remove the other"
         )
     return starts.astype(np.int64)
 
 
-def _starts_by_length(file: Hdf5File, count: int) -> np.ndarray | None:
-    if "metadata/episode_lengths" not in file:
+def _starts_by_length(table: Table, count: int) -> np.ndarray | None:
+    if "metadata/episode_lengths" not in table:
         return None
-    lengths = file.integers("metadata/episode_lengths").astype(np.int64)
+    lengths = table.integers("metadata/episode_lengths").astype(np.int64)
     if (lengths < 1).any() or lengths.sum() != count:
         return None  # of the episodes before rows were taken out: says nothing about where they start here
     return np.cumsum(lengths) - lengths
 
 
-def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: int, task: Task) -> None:
+def _check_ends(table: Table, columns: Arrays, starts: np.ndarray, horizon: int, task: Task) -> None:
     """Refuse or report episodes whose ends, by all that can be seen, were not marked."""
     observations, marked = columns["observations"], "truncated" in columns
     lengths = np.diff(np.append(starts, len(observations)))
@@ -72,21 +74,21 @@ def _check_ends(file: Hdf5File, columns: Arrays, starts: np.ndarray, horizon: in
     if len(long):
         row = starts[long[0]]
         problem = f"row {row} begins an episode of {lengths[long[0]]} rows, but the horizon is {horizon}"
-    elif not marked and (row := _first_break(file, observations, starts)) is not None:
+    elif not marked and (row := _first_break(table, observations, starts)) is not None:
         problem = f"the next observation of row {row} is not the observation of the row after it"
-    elif not marked and "next_observations" not in file and _hangs(columns, lengths, horizon):
+    elif not marked and "next_observations" not in table and _hangs(columns, lengths, horizon):
         problem = f"row {starts[-1]} begins an episode of {lengths[-1]} rows that neither ends nor lasts {horizon}"
-    elif not marked and "next_observations" not in file and (row := _fresh_start(task, observations, starts)):
+    elif not marked and "next_observations" not in table and (row := _fresh_start(task, observations, starts)):
         problem = f"row {row} looks like the start of an episode, and the row before it is not marked as an end"
     else:
         return
     # With recorded next observations no transition is wrong, and some of D4RL's own files miss a few marks.
-    if marked and len(starts) > 1 and "next_observations" in file:
-        _log.warning("%s: %s, so an end is not marked in 'timeouts'", file.path, problem)
+    if marked and len(starts) > 1 and "next_observations" in table:
+        _log.warning("%s: %s, so an end is not marked in 'timeouts'", table.path, problem)
         return
     where = "'terminals' and 'timeouts' do" if marked else "there are no 'timeouts', and 'terminals' do"
     raise InputError(
-        f"{file.path}: {where} not mark where all episodes end ({problem}); "
+        f"{table.path}: {where} not mark where all episodes end ({problem}); "
         "add 'timeouts', or 'metadata/episode_lengths' with the rows of each episode"
     )
 
@@ -113,24 +115,24 @@ def _fresh_start(task: Task, observations: np.ndarray, starts: np.ndarray) -> in
     return int(jumps.argmax()) + 1 if jumps.any() else None
 
 
-def _first_break(file: Hdf5File, observations: np.ndarray, starts: np.ndarray) -> int | None:
+def _first_break(table: Table, observations: np.ndarray, starts: np.ndarray) -> int | None:
     """The first row within an episode whose recorded next observation is not the following row's, if any."""
-    if "next_observations" not in file:
+    if "next_observations" not in table:
         return None
-    successors = file.floats("next_observations", observations.shape[1], "this task", len(observations))
+    successors = table.floats("next_observations", observations.shape[1], "this task", len(observations))
     broken = (successors[:-1] != observations[1:]).any(axis=1)
     broken[starts[1:] - 1] = False
     return int(broken.argmax()) if broken.any() else None
 
 
-def read_times(file: Hdf5File, starts: np.ndarray, count: int) -> np.ndarray:
+def read_times(table: Table, starts: np.ndarray, count: int) -> np.ndarray:
     """The step of each row within its episode as recorded (N,): as the file says, or its place in the episode."""
-    if "infos/times" in file:
-        return file.integers("infos/times", count)
+    if "infos/times" in table:
+        return table.integers("infos/times", count)
     return rows_within_episodes(starts, count)
 
 
-def read_per_episode(file: Hdf5File, columns: Arrays, starts: np.ndarray) -> Arrays:
+def read_per_episode(table: Table, columns: Arrays, starts: np.ndarray) -> Arrays:
     """What is known of each episode as recorded (E,): from the file, or worked out from all its rows."""
     episodes, rewards = len(starts), columns["rewards"]
     found: Arrays = {
@@ -138,14 +140,14 @@ def read_per_episode(file: Hdf5File, columns: Arrays, starts: np.ndarray) -> Arr
         "episode_lengths": np.diff(np.append(starts, len(rewards))),
         "episode_terminated": np.logical_or.reduceat(columns["terminated"], starts),
     }
-    if "metadata/episode_returns" in file:
-        found["episode_returns"] = file.numbers("metadata/episode_returns", episodes)
-    if "metadata/episode_lengths" in file:
-        found["episode_lengths"] = file.integers("metadata/episode_lengths", episodes)
-    if "metadata/episode_terminated" in file:
-        found["episode_terminated"] = file.flags("metadata/episode_terminated", episodes)
-    if "metadata/episode_seeds" in file:
-        found["episode_seeds"] = file.integers("metadata/episode_seeds", episodes)
+    if "metadata/episode_returns" in table:
+        found["episode_returns"] = table.numbers("metadata/episode_returns", episodes)
+    if "metadata/episode_lengths" in table:
+        found["episode_lengths"] = table.integers("metadata/episode_lengths", episodes)
+    if "metadata/episode_terminated" in table:
+        found["episode_terminated"] = table.flags("metadata/episode_terminated", episodes)
+    if "metadata/episode_seeds" in table:
+        found["episode_seeds"] = table.integers("metadata/episode_seeds", episodes)
     return found
 
 

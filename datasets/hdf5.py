@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import secrets
 from collections.abc import Generator, Mapping
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 
 from ..robots import InputError
+from .table import Table
 
 # With one column to a chunk and its bytes shuffled, neighbouring numbers share their leading bytes; files get
 # a few per cent smaller than with h5py's own chunks. Longer chunks cost memory and gain nothing.
@@ -24,14 +24,14 @@ _CHUNK_ROWS = 65536
 _GZIP_LEVEL = 4  # level 9 takes six times as long and saves half a per cent
 
 
-class Hdf5File:
+class Hdf5File(Table):
     """An HDF5 file open for reading; a context manager.
 
     Errors: :class:`InputError` with file, key and way out, from every method.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.format, self.names = path, "d4rl", {}
         try:
             with path.open("rb") as file:
                 empty = not file.read(1)
@@ -58,11 +58,6 @@ class Hdf5File:
         with self._damage(f"'{key}'"):
             return key in self._file
 
-    def like(self, key: str) -> list[str]:
-        """The name of an array that may be meant where one of this name is missing; empty without one."""
-        # Stricter than for names that people type: the other arrays' names are like this one, but no mistake.
-        return difflib.get_close_matches(key, self.keys(), n=1, cutoff=0.75)
-
     def keys(self) -> list[str]:
         """The names of all arrays in the file."""
         names: list[str] = []
@@ -85,72 +80,12 @@ class Hdf5File:
                     found.update({str(name): _plain(value) for name, value in holder.attrs.items()})
         return found
 
-    def floats(self, key: str, columns: int, whose: str, rows: int | None = None) -> np.ndarray:
-        """An array of floats (rows, columns) as the file has it; ``whose`` says in messages what for."""
-        array = self._array(key, "f", "floats (float32 or float64)")
-        if array.ndim != 2 or array.shape[1] != columns:
-            raise InputError(
-                f"{self.path}: '{key}' has shape {array.shape} but must have rows of {columns} numbers for {whose}"
-            )
-        self._check_rows(key, array, rows)
-        self._check_finite(key, array)
-        return array
-
-    def numbers(self, key: str, rows: int) -> np.ndarray:
-        """An array of floats (rows,); a single column (rows, 1), as some recorders write it, is one too."""
-        array = self._vector(key, "f", "floats (float32 or float64)", rows)
-        self._check_finite(key, array)
-        return array
-
-    def flags(self, key: str, rows: int) -> np.ndarray:
-        """An array of booleans (rows,), also when written as zeros and ones of another type."""
-        array = self._vector(key, "biuf", "booleans", rows)
-        if not np.isin(array, (0, 1)).all():
-            raise InputError(f"{self.path}: '{key}' holds other values than 0 and 1; it must hold booleans")
-        return array.astype(bool)
-
-    def integers(self, key: str, rows: int | None = None) -> np.ndarray:
-        """An array of integers (rows,) as the file has it."""
-        return self._vector(key, "iu", "integers", rows)
-
-    def _vector(self, key: str, kinds: str, wanted: str, rows: int | None) -> np.ndarray:
-        array = self._array(key, kinds, wanted)
-        if array.ndim == 2 and array.shape[1] == 1:
-            array = array[:, 0]
-        if array.ndim != 1:
-            raise InputError(f"{self.path}: '{key}' has shape {array.shape} but must have one dimension")
-        self._check_rows(key, array, rows)
-        return array
-
-    def _check_rows(self, key: str, array: np.ndarray, rows: int | None) -> None:
-        if rows is not None and len(array) != rows:
-            raise InputError(f"{self.path}: '{key}' has {len(array)} rows where there must be {rows}")
-
-    def _check_finite(self, key: str, array: np.ndarray) -> None:
-        finite = np.isfinite(array)
-        if not finite.all():
-            count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
-            raise InputError(
-                f"{self.path}: '{key}' holds NaN or infinity in {count} of {array.size} places, first in "
-                f"row {row}; record it again, or leave those episodes out"
-            )
-
-    def _array(self, key: str, kinds: str, wanted: str) -> np.ndarray:
-        if key not in self:
-            there, close = self.keys(), self.like(key)
-            without = "; add zeros if there are none, for no imitation learner sees them" if key == "rewards" else ""
-            hint = (
-                f"; did you mean {close[0]}?" if close else f"; record it again with it, or rename what it is{without}"
-            )
-            has = ", ".join(there) or "no arrays at all"
-            raise InputError(f"{self.path}: '{key}' is missing; the file has {has}{hint}")
+    def raw(self, key: str) -> np.ndarray:
+        """An array as the file has it; it must be there."""
         with self._damage(f"'{key}'"):
             item = self._file[key]
             if not isinstance(item, h5py.Dataset):
-                raise InputError(f"{self.path}: '{key}' is a group but must be an array of {wanted}")
-            if item.dtype.kind not in kinds:
-                has = _type_name(item.dtype)
-                raise InputError(f"{self.path}: '{key}' holds {has} but must hold {wanted}")
+                raise InputError(f"{self.path}: '{key}' is a group but must be an array")
             return np.asarray(item[()])
 
     @contextlib.contextmanager
@@ -164,10 +99,6 @@ class Hdf5File:
                 f"{self.path}: {what} cannot be read, so the file is incomplete or damaged ({said}); "
                 "copy or record it again"
             ) from error
-
-
-def _type_name(kind: np.dtype[Any]) -> str:
-    return {"O": "objects or strings", "S": "strings", "V": "records"}.get(kind.kind, str(kind))
 
 
 def _plain(value: object) -> object:

@@ -54,6 +54,18 @@ def test_written_and_read_back(task: str, compact: bool, tmp_path: Path, request
         np.testing.assert_array_equal(getattr(again, name), layout.split(whole.states)[name])
 
 
+def test_a_file_without_rewards_is_read(
+    edited: Callable[[Damage], Path], hopper: Demonstrations, caplog: pytest.LogCaptureFixture
+):
+    """No imitation learner sees them, and many recordings have none."""
+    path = edited(lambda file: (remove("rewards")(file), remove("metadata/episode_returns")(file)))
+    with caplog.at_level(logging.WARNING):
+        again = read_d4rl(path)
+    assert "has no rewards, so its returns are not known" in caplog.text
+    assert not again.rewards.any() and not again.episode_returns.any()
+    np.testing.assert_array_equal(again.actions, hopper.actions)
+
+
 def h5py_keys(path: Path) -> set[str]:
     names: list[str] = []
     with h5py.File(path) as file:

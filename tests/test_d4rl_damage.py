@@ -134,7 +134,8 @@ def as_text(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (remove("rewards"), ("'rewards' is missing", "infos/qpos", "observations", "rename")),
+        (lambda file: file.move("rewards", "reward"), ("'rewards' is missing", "did you mean reward")),
+        (remove("observations"), ("'observations' is missing", "infos/qpos", "actions")),
         (lambda file: file.move("actions", "action"), ("'actions' is missing", "did you mean action")),
         (remove("terminals"), ("'terminals' is missing",)),
         (cast("observations", np.uint8), ("'observations' holds uint8", "float")),

@@ -1,0 +1,151 @@
+"""Arrays by name with checks: what every format of demonstrations is turned into, and then read from.
+
+The names are those of D4RL's files (:mod:`~.d4rl` lists them), whatever a format calls them itself.
+"""
+
+from __future__ import annotations
+
+import abc
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..robots import InputError
+
+
+class Table(abc.ABC):
+    """Arrays by name, and attributes.
+
+    ``path`` stands in messages for where they come from, ``format`` is the format's name, and ``names`` says what the
+    format itself calls an array, where that is not its name here.
+
+    Errors: :class:`InputError` with path, name and way out, from every method.
+    """
+
+    path: Path
+    format: str
+    names: Mapping[str, str]
+
+    @abc.abstractmethod
+    def __contains__(self, key: str) -> bool: ...
+
+    @abc.abstractmethod
+    def keys(self) -> list[str]:
+        """The names of all arrays."""
+
+    @abc.abstractmethod
+    def attributes(self) -> dict[str, Any]:
+        """What is said about the whole, as Python values."""
+
+    @abc.abstractmethod
+    def raw(self, key: str) -> np.ndarray:
+        """An array as it is; it must be there."""
+
+    def called(self, key: str) -> str:
+        """What messages call an array: what the format calls it."""
+        return self.names.get(key, key)
+
+    def like(self, key: str) -> list[str]:
+        """The name of an array that may be meant where one of this name is missing; empty without one."""
+        # Stricter than for names that people type: the other arrays' names are like this one, but no mistake.
+        return difflib.get_close_matches(key, self.keys(), n=1, cutoff=0.75)
+
+    def floats(self, key: str, columns: int, whose: str, rows: int | None = None) -> np.ndarray:
+        """An array of floats (rows, columns) as the file has it; ``whose`` says in messages what for."""
+        array = self._array(key, "f", "floats (float32 or float64)")
+        if array.ndim != 2 or array.shape[1] != columns:
+            must = f"must have rows of {columns} numbers for {whose}"
+            raise InputError(f"{self.path}: '{self.called(key)}' has shape {array.shape} but {must}")
+        self._check_rows(key, array, rows)
+        self._check_finite(key, array)
+        return array
+
+    def numbers(self, key: str, rows: int) -> np.ndarray:
+        """An array of floats (rows,); a single column (rows, 1), as some recorders write it, is one too."""
+        array = self._vector(key, "f", "floats (float32 or float64)", rows)
+        self._check_finite(key, array)
+        return array
+
+    def flags(self, key: str, rows: int) -> np.ndarray:
+        """An array of booleans (rows,), also when written as zeros and ones of another type."""
+        array = self._vector(key, "biuf", "booleans", rows)
+        if not np.isin(array, (0, 1)).all():
+            raise InputError(
+                f"{self.path}: '{self.called(key)}' holds other values than 0 and 1; it must hold booleans"
+            )
+        return array.astype(bool)
+
+    def integers(self, key: str, rows: int | None = None) -> np.ndarray:
+        """An array of integers (rows,) as the file has it."""
+        return self._vector(key, "iu", "integers", rows)
+
+    def _vector(self, key: str, kinds: str, wanted: str, rows: int | None) -> np.ndarray:
+        array = self._array(key, kinds, wanted)
+        if array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim != 1:
+            raise InputError(f"{self.path}: '{self.called(key)}' has shape {array.shape} but must have one dimension")
+        self._check_rows(key, array, rows)
+        return array
+
+    def _check_rows(self, key: str, array: np.ndarray, rows: int | None) -> None:
+        if rows is not None and len(array) != rows:
+            raise InputError(f"{self.path}: '{self.called(key)}' has {len(array)} rows where there must be {rows}")
+
+    def _check_finite(self, key: str, array: np.ndarray) -> None:
+        finite = np.isfinite(array)
+        if not finite.all():
+            count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
+            raise InputError(
+                f"{self.path}: '{self.called(key)}' holds NaN or infinity in {count} of {array.size} places, first in "
+                f"row {row}; record it again, or leave those episodes out"
+            )
+
+    def _array(self, key: str, kinds: str, wanted: str) -> np.ndarray:
+        if key not in self:
+            there, close = self.keys(), self.like(key)
+            hint = f"; did you mean {close[0]}?" if close else "; record it again with it, or rename what it is"
+            has = ", ".join(there) or "no arrays at all"
+            raise InputError(f"{self.path}: '{self.called(key)}' is missing; the file has {has}{hint}")
+        array = self.raw(key)
+        if array.dtype.kind not in kinds:
+            has = _type_name(array.dtype)
+            raise InputError(f"{self.path}: '{self.called(key)}' holds {has} but must hold {wanted}")
+        return array
+
+
+class MemoryTable(Table):
+    """A table in memory, as a format's reader makes it."""
+
+    def __init__(
+        self,
+        path: Path,
+        arrays: Mapping[str, np.ndarray],
+        attributes: Mapping[str, Any],
+        format: str,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path, self.format, self.names = path, format, names or {}
+        self._arrays, self._attributes = dict(arrays), dict(attributes)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._arrays
+
+    def keys(self) -> list[str]:
+        """The names of all arrays."""
+        return sorted(self._arrays)
+
+    def attributes(self) -> dict[str, Any]:
+        """What is said about the whole."""
+        return dict(self._attributes)
+
+    def raw(self, key: str) -> np.ndarray:
+        """An array as it is; it must be there."""
+        return self._arrays[key]
+
+
+def _type_name(kind: np.dtype[Any]) -> str:
+    return {"O": "objects or strings", "S": "strings", "V": "records"}.get(kind.kind, str(kind))
