@@ -126,6 +126,21 @@ class Demonstrations:
         end = len(self) if count == available else int(self.starts[count])
         return self._take(np.arange(end), self.starts[:count])
 
+    def returning(self, least: float) -> Demonstrations:
+        """The episodes that return at least this. Errors: :class:`InputError` when there is none."""
+        good = self.episode_returns >= least
+        if not good.any():
+            best = self.episode_returns.max()
+            raise InputError(f"{self.source}: no episode returns {least:g} or more, the best {best:g}: ask for less")
+        lengths = np.diff(np.append(self.starts, len(self)))
+        kept = lengths[good]
+        changes: dict[str, Any] = {"starts": np.cumsum(kept) - kept}
+        rows = np.repeat(good, lengths)
+        for name in (_COLUMNS.keys() | _PER_EPISODE.keys()) - {"starts"}:
+            value = getattr(self, name)
+            changes[name] = None if value is None else value[good if name in _PER_EPISODE else rows]
+        return dataclasses.replace(self, **changes)
+
     def every(self, step: int) -> Demonstrations:
         """Every ``step``-th row of each episode, beginning with its first: rows 0, step, 2·step, … of it.
 

@@ -78,7 +78,7 @@ def _check_ends(table: Table, columns: Arrays, starts: np.ndarray, horizon: int,
         problem = f"the next observation of row {row} is not the observation of the row after it"
     elif not marked and "next_observations" not in table and _hangs(columns, lengths, horizon):
         problem = f"row {starts[-1]} begins an episode of {lengths[-1]} rows that neither ends nor lasts {horizon}"
-    elif not marked and "next_observations" not in table and (row := _fresh_start(task, observations, starts)):
+    elif not marked and "next_observations" not in table and (row := fresh_start(task, observations, starts)):
         problem = f"row {row} looks like the start of an episode, and the row before it is not marked as an end"
     else:
         return
@@ -98,7 +98,7 @@ def _hangs(columns: Arrays, lengths: np.ndarray, horizon: int) -> bool:
     return bool(lengths[-1] < horizon and not columns["terminated"][-1])
 
 
-def _fresh_start(task: Task, observations: np.ndarray, starts: np.ndarray) -> int | None:
+def fresh_start(task: Task, observations: np.ndarray, starts: np.ndarray) -> int | None:
     """The first row within an episode that jumps to where the task's own episodes start, if any.
 
     A jump: from outside the range of the starts, widened threefold, into it, by more than its width in some dimension.

@@ -191,6 +191,11 @@ def _demonstrations(config: Values, task: Task, which: str = "data") -> Demonstr
         episodes=_optional_count(data, "episodes", which),
         every=_optional_count(data, "every", which),
         rows=_optional_count(data, "rows", which),
+        min_return=_optional_number(data, "min_return", which),
+        corruption=None if data["corrupt"] is None else str(data["corrupt"]),
+        seed=_count(config, "seed", least=0),
+        examine=True,
+        strict=_flag(config, "strict"),
     )
 
 
@@ -344,3 +349,12 @@ def _count(values: Values, key: str, option: str = "", *, least: int = 1) -> int
 
 def _optional_count(data: Values, key: str, which: str) -> int | None:
     return None if data[key] is None else _count(data, key, f"{which}.{key}")
+
+
+def _optional_number(data: Values, key: str, which: str) -> float | None:
+    value = data[key]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{which}.{key}={value}: a number is expected")
+    return float(value)

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a controller from demonstrations, with one learner and many runs at once",
     "evaluate": "play a policy or every run of a training and print its returns; write a video",
     "record": "record demonstrations from a policy, a stable-baselines3 zip or random actions",
+    "inspect": "look through demonstrations: are they what they say, and what will they teach",
     "benchmark": "measure the speed of the stacked learners against stable-baselines3 in the same run",
     "info": "print versions and devices",
 }
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        return importlib.import_module(f".{name}", __package__).main(rest)
+        # A module called inspect beside the others would be taken for Python's own when one of them is run as a file.
+        module = "inspect_data" if name == "inspect" else name
+        return importlib.import_module(f".{module}", __package__).main(rest)
     except KeyboardInterrupt:  # while the command's libraries load; later it is the command's own affair
         return 130
 

@@ -106,6 +106,8 @@ def _split(
     key, equals, text = argument.partition("=")
     if equals and key in fields:
         return key, text
+    if argument.startswith("--") and argument[2:] in fields and fields[argument[2:]].default is False:
+        return argument[2:], "true"  # --json is what people write for json=true
     # A path can have an equals sign of its own: sweeps name their directories after options.
     if positional is not None and not argument.startswith("-") and (not equals or Path(argument).exists()):
         return positional, argument

@@ -200,7 +200,7 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
     return config, learner
 
 
-_ROWS = ("episodes", "every", "rows")
+_ROWS = ("episodes", "every", "rows", "min_return", "corrupt")
 # Settings that do nothing beside others: when, which, and why, as a clause.
 _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
     (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import re
 import subprocess
@@ -194,9 +193,8 @@ def test_a_module_can_be_run_as_well() -> None:
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_is_there_and_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module = importlib.import_module(f"understudy.scripts.{command}")
     try:
-        assert module.main(["--help"]) == 0
+        assert cli.main([command, "--help"]) == 0
     except SystemExit as leave:
         assert leave.code == 0
     shown = capsys.readouterr().out

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from understudy.datasets import Demonstrations, bundled, catalogue, load, write_d4rl
+from understudy.datasets import Demonstrations, bundled, bundles, load, write_d4rl
 from understudy.robots import InputError
 
 ROW_COLUMNS = (
@@ -169,7 +169,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     plain = make((20, 30), states=None, expert_return=3000.0)
     write_d4rl(tmp_path / "hopper-expert.hdf5", plain)
     (tmp_path / "__init__.py").touch()
-    monkeypatch.setattr(catalogue.importlib.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(bundles.importlib.resources, "files", lambda _: tmp_path)
     return tmp_path
 
 

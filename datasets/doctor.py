@@ -1,0 +1,109 @@
+"""Whether data are what they say: every check over a table, and a report.
+
+What people suffer from (reference/field.md 3.2): boundaries lost or off by one, terminals all zero, next observations
+of the next episode, states that are not those of the observations, files swapped, downloads cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..robots import InputError, Task
+from .check_columns import check_actions, check_duplicates, check_name, check_numbers, check_rewards
+from .check_episodes import check_boundaries, check_ends
+from .check_physics import check_physics
+from .examined import Examined, examine
+from .findings import REFUSED, SEVERITIES, Finding, Report
+from .recorded import World, recorded_environment, task_for
+from .table import Table
+
+_OF_TIME = ("lost-ends", "off-by-one", "goes-on", "jump", "too-long", "end-within")
+
+
+def diagnose(
+    table: Table, task: Task | None = None, *, name: str = "", physics: bool = True, every_row: bool = False
+) -> Report:
+    """Everything that is found in a table.
+
+    ``task`` defaults to the one that the table names; without any, what needs one is left out, and a note says so.
+    ``name`` is what the data are called, if that promises a return. ``physics`` tries states and steps in the
+    simulator, a sample of them or, with ``every_row``, all.
+    """
+    findings: list[Finding] = []
+    world, horizon = _world(table, task, findings)
+    x, seen = examine(table, world, horizon)
+    findings += seen
+    if x is not None:
+        findings += _checks(x, name or table.path.stem, physics=physics, every_row=every_row)
+    order = {severity: index for index, severity in enumerate(SEVERITIES)}
+    findings.sort(key=lambda finding: order[finding.severity])
+    return Report(str(table.path), table.format, _schema(table), _facts(x, world), tuple(_once(findings)))
+
+
+def _schema(table: Table) -> dict[str, str]:
+    schema: dict[str, str] = {}
+    for key in sorted(table.keys()):
+        array = table.raw(key)
+        schema[key] = f"{array.dtype} {array.shape}"
+    return schema
+
+
+def _checks(x: Examined, name: str, *, physics: bool, every_row: bool) -> list[Finding]:
+    findings = [*check_numbers(x), *check_actions(x), *check_rewards(x), *check_duplicates(x)]
+    findings += [*check_boundaries(x), *check_ends(x)]
+    if not any(finding.check in _OF_TIME for finding in findings):  # otherwise returns are of no episodes
+        findings += check_name(x, name)
+    fits = x.world is None or x.columns["observations"].shape[1] == x.world.spaces.observation_size
+    if physics and fits:
+        findings += check_physics(x, every_row=every_row)
+    return findings
+
+
+def _world(table: Table, task: Task | None, findings: list[Finding]) -> tuple[World | None, int | None]:
+    try:
+        recorded = recorded_environment(table.path, table.attributes())
+        if task is None and recorded is None and "task" not in table.attributes():
+            what = "it does not say which task it is of, so nothing is compared with one: give task="
+            findings.append(Finding("no-task", "note", what, "training knows its task"))
+            return None, None
+        world = World.of(task_for(table.path, task, table.attributes(), recorded))
+    except InputError as error:
+        findings.append(Finding("task", "error" if task is not None else "note", str(error), REFUSED))
+        return None, None
+    return world, (recorded.limit if recorded is not None and recorded.limit else world.task.horizon)
+
+
+def _once(findings: list[Finding]) -> Iterator[Finding]:
+    """Of findings of one kind the gravest, which comes first."""
+    told: set[str] = set()
+    for finding in findings:
+        if finding.check in ("no-terminals", "unexpected-terminals") and finding.check in told:
+            continue
+        told.add(finding.check)
+        yield finding
+
+
+def _facts(x: Examined | None, world: World | None) -> dict[str, Any]:
+    """What is known of the whole."""
+    facts: dict[str, Any] = {"task": None if world is None else world.task.name}
+    if x is None:
+        return facts
+    facts |= {"rows": len(x), "episodes": len(x.starts)}
+    facts["lengths"] = _spread_of(x.lengths.astype(np.float64))
+    returns = x.returns
+    if returns is not None and np.isfinite(returns).all():
+        facts["returns"] = _spread_of(returns)
+    facts["terminal_episodes"] = int(x.marked("terminals").sum())
+    return facts
+
+
+def _spread_of(values: np.ndarray) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+    }

@@ -1,0 +1,185 @@
+"""A table read leniently, for the doctor: whatever can be looked at, and findings for what cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ..robots import InputError
+from .episodes import rows_within_episodes
+from .findings import REFUSED, Finding
+from .recorded import World
+from .table import Table
+
+# What there may be one of for each row: dimensions, and the kinds of NumPy types that it can be.
+_COLUMNS = {
+    "observations": (2, "f"),
+    "actions": (2, "f"),
+    "next_observations": (2, "f"),
+    "rewards": (1, "f"),
+    "terminals": (1, "biuf"),
+    "timeouts": (1, "biuf"),
+    "infos/qpos": (2, "f"),
+    "infos/qvel": (2, "f"),
+}
+_TYPES = {"f": "floats", "biuf": "booleans"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Examined:
+    """What the checks look at: columns as the table has them, of N rows; ``starts`` (E,) by all that is known.
+
+    ``declared`` says that the table itself tells where episodes start, apart from its marks of their ends. ``actions``
+    are in the environment's units. ``world`` is the task's, if there is one.
+    """
+
+    table: Table
+    world: World | None
+    columns: dict[str, np.ndarray]
+    starts: np.ndarray
+    declared: bool
+    horizon: int | None
+
+    def __len__(self) -> int:
+        return len(self.columns["observations"])
+
+    def get(self, key: str) -> np.ndarray | None:
+        """A column, if there is one that can be looked at."""
+        return self.columns.get(key)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Where episodes begin, and the end (E + 1,)."""
+        return np.append(self.starts, len(self))
+
+    @property
+    def last(self) -> np.ndarray:
+        """Whether a row is the last of its episode (N,)."""
+        last = np.zeros(len(self), bool)
+        last[self.bounds[1:] - 1] = True
+        return last
+
+    @property
+    def times(self) -> np.ndarray:
+        """The number of each row within its episode (N,)."""
+        return rows_within_episodes(self.starts, len(self))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Rows of each episode (E,)."""
+        return np.diff(self.bounds)
+
+    @property
+    def returns(self) -> np.ndarray | None:
+        """Sums of rewards (E,), where there are any."""
+        rewards = self.get("rewards")
+        return None if rewards is None else np.add.reduceat(rewards.astype(np.float64), self.starts)
+
+    def marked(self, key: str) -> np.ndarray:
+        """Where ``terminals`` or ``timeouts`` are set (N,); nowhere without them."""
+        column = self.get(key)
+        return np.zeros(len(self), bool) if column is None else column.astype(bool)
+
+
+def examine(table: Table, world: World | None, horizon: int | None) -> tuple[Examined | None, list[Finding]]:
+    """Read what can be read; none when there is nothing to look at."""
+    findings: list[Finding] = []
+    columns: dict[str, np.ndarray] = {}
+    for key in _COLUMNS:
+        if key in table:
+            column = _column(table, key, findings)
+            if column is not None:
+                columns[key] = column
+        elif key in ("observations", "terminals"):
+            close = table.like(key)
+            hint = f": is it {close[0]}?" if close else f"; there are {', '.join(table.keys()) or 'no arrays at all'}"
+            findings.append(Finding("missing", "error", f"'{table.called(key)}' is missing{hint}", REFUSED))
+        elif key in ("actions", "rewards"):
+            findings.append(_without(table, key))
+    if "observations" not in columns:
+        return None, findings
+    _check_sizes(table, columns, world, findings)
+    if findings and any(finding.check == "length" for finding in findings):
+        return None, findings
+    starts, declared = _starts(table, columns)
+    return Examined(table, world, columns, starts, declared, horizon), findings
+
+
+def _without(table: Table, key: str) -> Finding:
+    if close := table.like(key):
+        return Finding("missing", "error", f"'{table.called(key)}' is missing: is it {close[0]}?", REFUSED)
+    if key == "actions":
+        what = "there are no actions: a recording of states alone"
+        return Finding("no-actions", "note", what, "learners that need actions refuse it, those of states take it")
+    return Finding("no-rewards", "note", "there are no rewards, so returns are not known", "no learner sees them")
+
+
+def _column(table: Table, key: str, findings: list[Finding]) -> np.ndarray | None:
+    dimensions, kinds = _COLUMNS[key]
+    try:
+        array = table.raw(key)
+    except InputError as error:
+        findings.append(Finding("unreadable", "error", str(error), REFUSED))
+        return None
+    name = table.called(key)
+    if array.dtype.kind not in kinds:
+        message = f"'{name}' holds {array.dtype} where there should be {_TYPES[kinds]}"
+        findings.append(Finding("type", "error", message, REFUSED))
+        return None
+    if array.ndim == 2 and array.shape[1] == 1 and dimensions == 1:
+        array = array[:, 0]
+    if array.ndim != dimensions or len(array) == 0:
+        pictures = "; pictures are not read" if array.ndim > 2 else ""
+        message = (
+            f"'{name}' has shape {array.shape} where there should be {dimensions} dimension(s) of some rows{pictures}"
+        )
+        findings.append(Finding("shape", "error", message, REFUSED))
+        return None
+    return array
+
+
+def _check_sizes(table: Table, columns: dict[str, np.ndarray], world: World | None, findings: list[Finding]) -> None:
+    """Compare lengths with each other and widths with the task's; columns that do not fit are dropped."""
+    count = len(columns["observations"])
+    for key, column in list(columns.items()):
+        if len(column) != count:
+            message = f"'{table.called(key)}' has {len(column)} rows, and 'observations' {count}"
+            findings.append(Finding("length", "error", message, REFUSED, abs(len(column) - count)))
+    wanted: dict[str, int] = {"next_observations": columns["observations"].shape[1]}
+    if world is not None:
+        sizes: Any = world.layout.sizes
+        wanted |= {"observations": world.spaces.observation_size, "actions": world.spaces.action_size}
+        wanted |= {"next_observations": world.spaces.observation_size}
+        wanted |= {f"infos/{name}": sizes[name] for name in ("qpos", "qvel")}
+    for key, width in wanted.items():
+        if key in columns and columns[key].shape[1] != width:
+            whose = "'observations'" if world is None else world.description
+            message = f"'{table.called(key)}' has rows of {columns[key].shape[1]} numbers, and {whose} of {width}"
+            findings.append(Finding("width", "error", message, REFUSED))
+            if key != "observations":
+                del columns[key]
+
+
+def _starts(table: Table, columns: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
+    """Where episodes begin (E,), and whether the table says so apart from its marks of their ends."""
+    count = len(columns["observations"])
+    for key in ("metadata/episode_starts", "metadata/episode_lengths"):
+        if key not in table:
+            continue
+        numbers = table.raw(key)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or len(numbers) == 0:
+            continue
+        numbers = numbers.astype(np.int64)
+        if key == "metadata/episode_lengths":
+            if (numbers < 1).any() or numbers.sum() != count:
+                continue
+            numbers = np.cumsum(numbers) - numbers
+        if numbers[0] == 0 and (np.diff(numbers) > 0).all() and numbers[-1] < count:
+            return numbers, True
+    ends = np.zeros(count, bool)
+    for key in ("terminals", "timeouts"):
+        if key in columns:
+            ends |= columns[key].astype(bool)
+    return np.append(0, np.flatnonzero(ends[:-1]) + 1), False
