@@ -132,13 +132,16 @@ class Demonstrations:
         if not good.any():
             best = self.episode_returns.max()
             raise InputError(f"{self.source}: no episode returns {least:g} or more, the best {best:g}: ask for less")
+        return self.only(good)
+
+    def only(self, chosen: np.ndarray) -> Demonstrations:
+        """The episodes where the mask (E,) is true, of which there must be one."""
         lengths = np.diff(np.append(self.starts, len(self)))
-        kept = lengths[good]
+        kept, rows = lengths[chosen], np.repeat(chosen, lengths)
         changes: dict[str, Any] = {"starts": np.cumsum(kept) - kept}
-        rows = np.repeat(good, lengths)
         for name in (_COLUMNS.keys() | _PER_EPISODE.keys()) - {"starts"}:
             value = getattr(self, name)
-            changes[name] = None if value is None else value[good if name in _PER_EPISODE else rows]
+            changes[name] = None if value is None else value[chosen if name in _PER_EPISODE else rows]
         return dataclasses.replace(self, **changes)
 
     def every(self, step: int) -> Demonstrations:

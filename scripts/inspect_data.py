@@ -7,12 +7,15 @@ import json
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..datasets.doctor import diagnose
 from ..datasets.findings import Finding, Report
+from ..datasets.hdf5 import check_target
 from ..datasets.names import open_data
 from ..robots import find_task
+from .lesson import learn, show, write_page
 from .options import option, parse_options, run_command
 
 EXAMPLES = (
@@ -27,12 +30,17 @@ _WIDTH = 110
 class InspectOptions:
     """Look through demonstrations and say what is wrong with them, what may be, and what training does about it.
 
-    Compares them with the task's own simulator where they have its states. Exit code 1 when there are errors.
+    Compares them with the task's own simulator where they have its states. Exit code 1 when there are errors. With
+    quality, says how good, wide and consistent they are, tries a small cloning of them, and recommends a learner.
     """
 
     data: str = option("a bundled name, or a file or folder of any format that training reads")
     task: str | None = option("the task they are for; without it what they say themselves", None)
     all: bool = option("try every recorded state in the simulator, not a sample", False)
+    quality: bool = option("measure what they will teach, too (some seconds)", False)
+    page: Path | None = option(  # noqa: RUF009 (option() is dataclasses.field())
+        "write a page with plots to this HTML file, and the plots beside it as PNG (with quality)", None
+    )
     strict: bool = option("exit code 1 for warnings, too", False)
     json: bool = option("print the whole report as JSON, and nothing else", False)
 
@@ -57,12 +65,25 @@ def inspect(options: InspectOptions) -> Report:
     Errors: :class:`InputError` for data that cannot be opened at all, and for an unknown task.
     """
     task = None if options.task is None else find_task(options.task)
+    if options.page is not None:
+        check_target(options.page, overwrite=True)
     with open_data(options.data) as table:
         report = diagnose(table, task, name=options.data, every_row=options.all)
-    if options.json:
-        print(json.dumps(report.to_json()), flush=True)
-    else:
+    lesson = None
+    if (options.quality or options.page is not None) and not report.of("error"):
+        lesson = learn(options.data, task, quiet=options.json)
+    values = report.to_json() | ({} if lesson is None else lesson.to_json())
+    if not options.json:
         _show(report)
+        if lesson is not None:
+            show(lesson)
+        elif options.quality or options.page is not None:
+            print("quality is not measured while there are errors")
+    if options.page is not None and lesson is not None:
+        write_page(options.page, report, lesson)
+        values["page"] = str(options.page)
+    if options.json:
+        print(json.dumps(values), flush=True)
     return report
 
 
