@@ -34,7 +34,7 @@ class Quality:
 
     ``trajectory_quality`` is the mean return between random (0) and expert (1), none without references.
     ``coverage`` (SACo) is the share of cells of a grid over states and actions that are visited, in the directions of
-    most variance, relative to what as many rows spread evenly would. ``action_noise`` is the share of the actions'
+    most variance, relative to what as many rows spread evenly over a cube would. ``action_noise`` is the share of the actions'
     variance among rows in nearly the same state: 0 if the state decides the action, 1 if it says nothing of it.
     ``transition_diversity`` is the same of the changes of state after nearly the same state and action.
     ``multimodality`` is the share of states in which the actions fall into two groups. ``episodes`` and ``rows`` are
@@ -151,12 +151,14 @@ def _two_ways(actions: np.ndarray, states: np.ndarray, deviation: np.ndarray) ->
 
 
 def _coverage(points: np.ndarray, random: np.random.Generator) -> float:
-    """Cells visited, relative to those that as many rows spread evenly over the same box would visit."""
+    """Cells visited, relative to those that as many rows spread evenly over the same cube would visit."""
     centred = points - points.mean(0)
     sample = centred[random.choice(len(centred), min(len(centred), _ASKED), replace=False)]
     directions = np.linalg.svd(sample, full_matrices=False)[2][:_DIRECTIONS]
     seen = centred @ directions.T
     low, high = seen.min(0), seen.max(0)
+    middle, half = (low + high) / 2, (high - low).max() / 2  # a cube, so that what hardly varies is not spread out
+    low, high = middle - half, middle + half
     even = random.uniform(low, high, seen.shape)
 
     def cells(values: np.ndarray) -> int:
