@@ -34,8 +34,9 @@ class Quality:
 
     ``trajectory_quality`` is the mean return between random (0) and expert (1), none without references.
     ``coverage`` (SACo) is the share of cells of a grid over states and actions that are visited, in the directions of
-    most variance, relative to what as many rows spread evenly over a cube would. ``action_noise`` is the share of the actions'
-    variance among rows in nearly the same state: 0 if the state decides the action, 1 if it says nothing of it.
+    most variance, relative to what as many rows spread evenly over a cube would. ``action_noise`` is the share of the
+    actions' variance among rows in nearly the same state: 0 if the state decides the action, 1 if it says nothing of
+    it.
     ``transition_diversity`` is the same of the changes of state after nearly the same state and action.
     ``multimodality`` is the share of states in which the actions fall into two groups. ``episodes`` and ``rows`` are
     how many there are, ``reached_end`` the share of episodes that did not end early.
