@@ -16,6 +16,7 @@ _USUAL, _JUMP, _SHARE = (
     5.0,
     0.1,
 )  # a jump is so many times the percentile of changes, and seen in a share of columns
+_ENOUGH = 100_000  # rows to see what is usual by
 _SETTLING = 5  # rows at the start of an episode, in which a robot falls to its feet
 _FASTER = 3.0  # how much faster than its speeds before and after a joint can have moved
 _MANY = 0.02  # share of rows from which on it is no matter of single marks
@@ -24,14 +25,15 @@ _KEPT = "training keeps to the marks"
 
 def changes(x: Examined) -> np.ndarray:
     """How much columns that move change to the next row (N − 1, O'), in units of what is much there."""
-    observations = np.nan_to_num(x.columns["observations"].astype(np.float64))
+    observations = np.nan_to_num(x.columns["observations"])
     steps = np.abs(np.diff(observations, axis=0))
     inside = steps[~x.last[:-1]] if (~x.last[:-1]).any() else steps
     if len(inside) == 0:
         return np.zeros((0, 0))
+    inside = inside[:: len(inside) // _ENOUGH + 1]
     usual = np.percentile(inside, _USUAL, axis=0)
     moving = usual > 1e-9 * (1 + np.abs(observations).max(0))
-    return steps[:, moving] / usual[moving]
+    return steps[:, moving] / usual[moving].astype(steps.dtype)
 
 
 def jumps(x: Examined, ratios: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..robots import InputError, Snapshot
+from .table import all_finite
 
 # The columns with one entry per row: dimensions, type in memory, and the kinds of NumPy types taken for it.
 _COLUMNS: Mapping[str, tuple[int, type[np.generic], str]] = {
@@ -234,11 +235,10 @@ class Demonstrations:
             raise self._error(name, f"has shape {array.shape} but must have {dimensions} dimension(s)")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused below
             array = array.astype(kind, copy=False)
-        if accepted == "f":
+        if accepted == "f" and not all_finite(array):
             finite = np.isfinite(array)
-            if not finite.all():
-                count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
-                raise self._error(name, f"holds NaN or infinity in {count} of {array.size} places, first in row {row}")
+            count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
+            raise self._error(name, f"holds NaN or infinity in {count} of {array.size} places, first in row {row}")
         return array
 
     def _check_sizes(self) -> None:
@@ -250,8 +250,8 @@ class Demonstrations:
         if self.next_observations.shape != self.observations.shape:
             sizes = f"{self.next_observations.shape[1]} columns but 'observations' has"
             raise self._error("next_observations", f"has {sizes} {self.observations.shape[1]}")
-        outside = np.flatnonzero((np.abs(self.actions) > 1).any(axis=1))
-        if len(outside):
+        if self.actions.size and (self.actions.min() < -1 or self.actions.max() > 1):
+            outside = np.flatnonzero((np.abs(self.actions) > 1).any(axis=1))
             raise self._error("actions", f"leaves [-1, 1] in {len(outside)} rows, first in row {outside[0]}")
 
     def _check_episodes(self) -> None:

@@ -72,7 +72,7 @@ class Table(abc.ABC):
     def flags(self, key: str, rows: int) -> np.ndarray:
         """An array of booleans (rows,), also when written as zeros and ones of another type."""
         array = self._vector(key, "biuf", "booleans", rows)
-        if not np.isin(array, (0, 1)).all():
+        if array.dtype.kind != "b" and not np.isin(array, (0, 1)).all():
             raise InputError(
                 f"{self.path}: '{self.called(key)}' holds other values than 0 and 1; it must hold booleans"
             )
@@ -96,8 +96,8 @@ class Table(abc.ABC):
             raise InputError(f"{self.path}: '{self.called(key)}' has {len(array)} rows where there must be {rows}")
 
     def _check_finite(self, key: str, array: np.ndarray) -> None:
-        finite = np.isfinite(array)
-        if not finite.all():
+        if not all_finite(array):
+            finite = np.isfinite(array)
             count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
             raise InputError(
                 f"{self.path}: '{self.called(key)}' holds NaN or infinity in {count} of {array.size} places, first in "
@@ -115,6 +115,11 @@ class Table(abc.ABC):
             has = _type_name(array.dtype)
             raise InputError(f"{self.path}: '{self.called(key)}' holds {has} but must hold {wanted}")
         return array
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether all numbers are finite; by the extremes, which needs no second array of their size."""
+    return array.size == 0 or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
 class MemoryTable(Table):
