@@ -96,7 +96,7 @@ def check_boundaries(x: Examined) -> Iterator[Finding]:
     elif lost.any() and not x.declared:
         marks = "are not marked in 'timeouts'" if "timeouts" in x.columns else "are lost, for there are no 'timeouts'"
         poison = chained is None or "timeouts" not in x.columns
-        treatment = REFUSED if poison else "training takes no wrong transition, but a reset for the flow of time"
+        treatment = REFUSED if poison else "training takes them from the next observations"
         message = f"ends of episodes {marks}, by the jumps after {{places}}"
         yield found("lost-ends", "error" if poison else "warning", lost, message, treatment)
     elif lost.any():

@@ -17,6 +17,7 @@ from .check_episodes import check_boundaries, check_ends
 from .check_physics import check_physics
 from .examined import Examined, examine
 from .findings import REFUSED, SEVERITIES, Finding, Report
+from .reading import HORIZON
 from .recorded import World, recorded_environment, task_for
 from .table import Table
 
@@ -73,7 +74,8 @@ def _world(table: Table, task: Task | None, findings: list[Finding]) -> tuple[Wo
     except InputError as error:
         findings.append(Finding("task", "error" if task is not None else "note", str(error), REFUSED))
         return None, None
-    return world, (recorded.limit if recorded is not None and recorded.limit else world.task.horizon)
+    limit = table.attributes().get(HORIZON) if recorded is None else recorded.limit
+    return world, limit if isinstance(limit, int) else world.task.horizon
 
 
 def _once(findings: list[Finding]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from .table import Table
 _log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
+_MANY_UNMARKED = 0.05  # share of rows
 _STARTS = 50  # of the task's own, to see where its episodes start
 _NO_RANGE = 1e-3  # what counts as the same in a dimension in which they do not differ
 
@@ -42,8 +43,16 @@ def read_episode_starts(table: Table, columns: Arrays, horizon: int, task: Task)
             )
     elif (starts := _starts_by_length(table, count)) is None:
         ends = columns["terminated"] | columns["truncated"] if marked else columns["terminated"]
+        unmarked = _breaks(table, columns["observations"]) & ~ends
+        if marked and unmarked.any() and unmarked.mean() <= _MANY_UNMARKED:
+            _log.warning(
+                "%s: %d ends of episodes are not marked, and are taken from where the next observation is not the row "
+                "after it (first row %d)", table.path, unmarked.sum(), int(unmarked.argmax()),
+            )  # fmt: skip
+            columns["truncated"] |= unmarked
+            ends = ends | unmarked
         starts = np.append(0, np.flatnonzero(ends[:-1]) + 1)
-        _check_ends(table, columns, starts, horizon, task)
+        _check_ends(table, columns, starts, horizon, task, unmarked & ~ends)
     last = np.zeros(count, bool)
     last[last_rows(starts, count)] = True
     if not marked:
@@ -66,25 +75,28 @@ def _starts_by_length(table: Table, count: int) -> np.ndarray | None:
     return np.cumsum(lengths) - lengths
 
 
-def _check_ends(table: Table, columns: Arrays, starts: np.ndarray, horizon: int, task: Task) -> None:
-    """Refuse or report episodes whose ends, by all that can be seen, were not marked."""
+def _check_ends(
+    table: Table, columns: Arrays, starts: np.ndarray, horizon: int, task: Task, broken: np.ndarray
+) -> None:
+    """Refuse or report episodes whose ends, by all that can be seen, were not marked; ``broken`` (N,) is where what
+    follows a row within an episode is not the row after it."""
     observations, marked = columns["observations"], "truncated" in columns
     lengths = np.diff(np.append(starts, len(observations)))
     long = np.flatnonzero(lengths > horizon)
     if len(long):
         row = starts[long[0]]
         problem = f"row {row} begins an episode of {lengths[long[0]]} rows, but the horizon is {horizon}"
-    elif not marked and (row := _first_break(table, observations, starts)) is not None:
-        problem = f"the next observation of row {row} is not the observation of the row after it"
+    elif not marked and broken.any():  # a fall, for all that is known, so it is not taken for a time limit
+        problem = f"the next observation of row {int(broken.argmax())} is not the observation of the row after it"
     elif not marked and "next_observations" not in table and _hangs(columns, lengths, horizon):
         problem = f"row {starts[-1]} begins an episode of {lengths[-1]} rows that neither ends nor lasts {horizon}"
     elif not marked and "next_observations" not in table and (row := fresh_start(task, observations, starts)):
         problem = f"row {row} looks like the start of an episode, and the row before it is not marked as an end"
     else:
         return
-    # With recorded next observations no transition is wrong, and some of D4RL's own files miss a few marks.
+    # With recorded next observations no transition is wrong, and people take longer than a task's horizon.
     if marked and len(starts) > 1 and "next_observations" in table:
-        _log.warning("%s: %s, so an end is not marked in 'timeouts'", table.path, problem)
+        _log.warning("%s: %s", table.path, problem)
         return
     where = "'terminals' and 'timeouts' do" if marked else "there are no 'timeouts', and 'terminals' do"
     raise InputError(
@@ -115,14 +127,16 @@ def fresh_start(task: Task, observations: np.ndarray, starts: np.ndarray) -> int
     return int(jumps.argmax()) + 1 if jumps.any() else None
 
 
-def _first_break(table: Table, observations: np.ndarray, starts: np.ndarray) -> int | None:
-    """The first row within an episode whose recorded next observation is not the following row's, if any."""
-    if "next_observations" not in table:
-        return None
+def _breaks(table: Table, observations: np.ndarray) -> np.ndarray:
+    """Where the recorded next observation is not the row after it (N,); nowhere if none are recorded.
+
+    So D4RL's replays show the ends that their marks lack (D4RL #162).
+    """
+    if "next_observations" not in table or len(observations) < 2:
+        return np.zeros(len(observations), bool)
     successors = table.floats("next_observations", observations.shape[1], "this task", len(observations))
-    broken = (successors[:-1] != observations[1:]).any(axis=1)
-    broken[starts[1:] - 1] = False
-    return int(broken.argmax()) if broken.any() else None
+    follows = np.isclose(successors[:-1], observations[1:], rtol=1e-5, atol=1e-6).all(axis=1)
+    return np.append(~follows, False)
 
 
 def read_times(table: Table, starts: np.ndarray, count: int) -> np.ndarray:

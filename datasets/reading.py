@@ -14,6 +14,7 @@ from .episodes import Arrays, last_rows, leave_out, read_episode_starts, read_pe
 from .recorded import World, finite_number, recorded_environment, task_for
 from .table import Table
 
+HORIZON = "horizon"  # attribute: how long an episode could last, where no environment is named
 _log = logging.getLogger(__name__)
 
 FORMAT = 1  # of our own files: a newer one says so
@@ -50,7 +51,8 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
     if world.task.disturbances.removed:
         remark += ", and a joint that is frozen or limp keeps its numbers"
     columns = _read_columns(table, world, remark)
-    horizon = world.task.horizon if recorded is None else recorded.limit or world.task.horizon
+    limit = attributes.get(HORIZON) if recorded is None else recorded.limit
+    horizon = limit if isinstance(limit, int) else world.task.horizon
     starts = read_episode_starts(table, columns, horizon, world.task)
     columns["times"] = read_times(table, starts, len(columns["rewards"]))
     followed = _read_successors(table, columns, starts, world)

@@ -109,11 +109,11 @@ def task_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recor
 
     Errors: :class:`InputError` when the file was recorded on another environment, or says nothing to go by.
     """
-    if task is None and recorded is None:
+    named = attributes.get("task")
+    if task is None and recorded is None and not isinstance(named, str):
         raise InputError(f"{path}: does not say on which environment it was recorded; give the task")
-    if task is None:
-        named = attributes.get("task")
-        task = TASKS.get(named) if isinstance(named, str) else None
+    if task is None and isinstance(named, str):
+        task = TASKS.get(named) if recorded is not None else find_task(named)
     if task is not None and recorded is not None:
         check_environment(path, task, recorded)
     if task is not None or recorded is None:

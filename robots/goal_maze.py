@@ -39,6 +39,12 @@ class GoalMaze(MujocoEnv):
         return self._robot
 
     @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of the maze's map, walls included."""
+        maze = self._maze.maze
+        return int(maze.map_length), int(maze.map_width)
+
+    @property
     def np_random(self) -> np.random.Generator:
         """The maze's stream: it alone draws starts and goals."""
         return self._maze.np_random

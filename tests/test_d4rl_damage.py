@@ -101,15 +101,17 @@ def test_unmarked_falls_show_in_the_next_observations(edited: Callable[[Damage],
 
 
 def test_a_few_missing_timeouts_are_reported(tmp_path: Path, reacher: Demonstrations, caplog: pytest.LogCaptureFixture):
-    """D4RL issue 162: with recorded next observations no row is wrong, without them the file is refused."""
+    """D4RL issue 162: recorded next observations show where the ends are, without them the file is refused."""
     write_d4rl(tmp_path / "file.hdf5", reacher)
     with h5py.File(tmp_path / "file.hdf5", "a") as file:
         del file["metadata"]
         file["timeouts"][99] = False
     with caplog.at_level(logging.WARNING):
         made = read_d4rl(tmp_path / "file.hdf5")
-    assert "row 50 begins an episode of 100 rows" in caplog.text
+    assert "1 ends of episodes are not marked" in caplog.text
     np.testing.assert_array_equal(made.next_observations, reacher.next_observations)
+    np.testing.assert_array_equal(made.starts, reacher.starts)
+    np.testing.assert_array_equal(made.truncated, reacher.truncated)
     with h5py.File(tmp_path / "file.hdf5", "a") as file:
         del file["next_observations"]
     with pytest.raises(InputError, match="row 50 begins an episode of 100 rows"):

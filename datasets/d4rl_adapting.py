@@ -1,0 +1,97 @@
+"""D4RL's files as the tasks here see them: what their names say and the files do not, and mazes that stand otherwise.
+
+The facts stand in :mod:`~.d4rl_table`, with their sources.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import numpy as np
+
+from ..robots import InputError, find_task
+from .d4rl_table import DATASETS, D4rlDataset
+from .reading import HORIZON
+from .table import MemoryTable, Table
+
+_log = logging.getLogger(__name__)
+_ANT, _FORCES = 27, 84  # numbers of the task's observation, and of the contact forces behind it in D4RL's
+_CORNER = 0.7  # m from the corner of D4RL's ball maze to the middle of its first cell's far end (d4rl_table)
+
+
+def of_file(name: str) -> D4rlDataset | None:
+    """The data set whose file has this name, if there is one."""
+    return next((found for found in DATASETS.values() if found.file == name), None)
+
+
+def adapted(table: Table, found: D4rlDataset) -> MemoryTable:
+    """A file's table with the environment, horizon and reference returns of its data set, in the task's own form.
+
+    Errors: :class:`InputError` for an ant maze, whose ant is another, and ants with contact forces that are not zero.
+    """
+    arrays = {key: table.raw(key) for key in sorted(table.keys())}
+    attributes = table.attributes() | {"random_return": found.minimum, "expert_return": found.maximum}
+    attributes |= {HORIZON: found.horizon, "d4rl": found.name}
+    if found.fit.task is not None:
+        attributes["task"] = found.fit.task
+    if found.family.startswith("locomotion"):
+        attributes |= {"env_id": found.fit.environment, "env_kwargs": "{}"}
+    if found.fit.task == "ant":
+        _without_forces(table, arrays)
+    elif found.family == "maze2d" and found.fit.task is not None:
+        arrays = _turned(table, arrays, found.fit.task)
+    elif found.family == "antmaze":
+        raise InputError(
+            f"{table.path}: {found.name} is of an ant with a fifth of the strength of this suite's and steps twice as "
+            "long, so neither its actions nor its pace can be learned from; record play in task=antmaze"
+        )
+    return MemoryTable(table.path, arrays, attributes, table.format)
+
+
+def _without_forces(table: Table, arrays: dict[str, np.ndarray]) -> None:
+    """Leave out an ant's contact forces, which are all zero in D4RL's files (D4RL #143)."""
+    for key in ("observations", "next_observations"):
+        rows = arrays.get(key)
+        if rows is None or rows.ndim != 2 or rows.shape[1] != _ANT + _FORCES:
+            continue
+        if rows[:, _ANT:].any():
+            raise InputError(
+                f"{table.path}: '{key}' has contact forces that are not zero, unlike D4RL's own; give task=Ant-v4"
+            )
+        arrays[key] = rows[:, :_ANT]
+    _log.info("%s: contact forces, which are all zero, are left out", table.path)
+
+
+def _turned(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str, np.ndarray]:
+    """Rows of D4RL's ball maze as gymnasium-robotics' stands: a quarter turn, and with the goal in the observation.
+
+    Errors: :class:`InputError` when the goals are missing.
+    """
+    if "infos/goal" not in arrays:
+        raise InputError(f"{table.path}: 'infos/goal' is missing, without which a maze says nothing; fetch it again")
+    environment: Any = cast(Any, find_task(task).make())
+    try:
+        height, width = environment.cells
+    finally:
+        environment.close()
+
+    def place(rows: np.ndarray) -> np.ndarray:
+        return np.stack((rows[:, 1] + _CORNER - width / 2, height / 2 - _CORNER - rows[:, 0]), 1)
+
+    def way(rows: np.ndarray) -> np.ndarray:
+        return np.stack((rows[:, 1], -rows[:, 0]), 1)
+
+    seen, goal = arrays["observations"].astype(np.float64), arrays["infos/goal"].astype(np.float64)
+    where, changed = place(seen[:, :2]), np.append((np.diff(goal, axis=0) != 0).any(axis=1), False)
+    whole = (where, where, way(seen[:, 2:4]), place(goal))
+    turned = dict(arrays) | {
+        "observations": np.concatenate(whole, 1).astype(np.float32),
+        "actions": way(arrays["actions"]),
+    }
+    for key, turn in (("infos/qpos", place), ("infos/qvel", way)):
+        if key in arrays:
+            turned[key] = turn(arrays[key].astype(np.float64))
+    turned.setdefault("timeouts", changed)  # copies from before 2021 mark nothing (D4RL #31)
+    turned["rewards"] = arrays["rewards"].astype(np.float32)
+    return turned
