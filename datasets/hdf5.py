@@ -83,10 +83,24 @@ class Hdf5File(Table):
     def raw(self, key: str) -> np.ndarray:
         """An array as the file has it; it must be there."""
         with self._damage(f"'{key}'"):
+            return np.asarray(self._dataset(key)[()])
+
+    def size(self, key: str) -> int:
+        """How many rows an array has, without reading them."""
+        shape = self._dataset(key).shape
+        return int(shape[0]) if shape else 0
+
+    def rows(self, key: str, begin: int, end: int) -> np.ndarray:
+        """Some rows of an array, the others left on the disk."""
+        with self._damage(f"'{key}'"):
+            return np.asarray(self._dataset(key)[begin:end])
+
+    def _dataset(self, key: str) -> Any:
+        with self._damage(f"'{key}'"):
             item = self._file[key]
-            if not isinstance(item, h5py.Dataset):
-                raise InputError(f"{self.path}: '{key}' is a group but must be an array")
-            return np.asarray(item[()])
+        if not isinstance(item, h5py.Dataset):
+            raise InputError(f"{self.path}: '{key}' is a group but must be an array")
+        return item
 
     @contextlib.contextmanager
     def _damage(self, what: str) -> Generator[None]:

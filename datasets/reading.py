@@ -97,6 +97,8 @@ def _read_columns(table: Table, world: World, remark: str) -> Arrays:
     }
     if "timeouts" in table:
         columns["truncated"] = table.flags("timeouts", count) & ~terminated
+    if "next_observations" in table:
+        columns["next_observations"] = table.floats("next_observations", observations.shape[1], whose, count)
     for name in ("qpos", "qvel"):
         if f"infos/{name}" in table:
             columns[name] = table.floats(f"infos/{name}", sizes[name], whose, count)
@@ -133,8 +135,7 @@ def _read_successors(table: Table, columns: Arrays, starts: np.ndarray, world: W
     observations = columns["observations"]
     followed = np.ones(len(observations), bool)
     size, whose = observations.shape[1], world.description
-    if "next_observations" in table:
-        columns["next_observations"] = table.floats("next_observations", size, whose, len(observations))
+    if "next_observations" in columns:
         return followed
     ends = last_rows(starts, len(observations))
     successors = np.roll(observations, -1, axis=0)

@@ -28,16 +28,20 @@ class BenchmarkOptions:
     rewards: what a learned reward costs, relabelling and its own updates, in updates of the agent that it teaches: of
     SAC with each reward against the same with the task's reward, at the defaults, on Hopper.
 
+    data: loading a file of demonstrations against h5py reading its arrays, as a ratio of seconds, with the memory it
+    takes as a ratio of the arrays'; and against joining its rows one by one, as D4RL's own loader does.
+
     Both sides are timed in turn, block by block, so that a machine whose speed drifts slows both; the ratio is that of
     a pair of blocks.
     """
 
-    name: Literal["sac", "rewards"] = option("what to measure", "sac")
+    name: Literal["sac", "rewards", "data"] = option("what to measure", "sac")
     runs: int = option("runs in our stack", 4, at_least=1)
     precision: Literal["float32", "bfloat16", "both"] = option("our precision of matrix products", "both")
     threads: tuple[int, ...] | None = option("thread counts to measure at; 1 and all when left out", None, at_least=1)
     updates: int = option("updates in a block", 20, at_least=1)
     blocks: int = option("pairs of blocks", 9, at_least=1)
+    rows: tuple[int, ...] = option("rows of the files (data)", (100_000, 1_000_000), at_least=1)
     device: str = option("auto, cpu or cuda", "auto")
     quiet: bool = option("print only the last line, the JSON", False)
 
@@ -62,6 +66,8 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
     from .build import available_threads, find_device
     from .paired import measure
 
+    if options.name == "data":
+        return _data(options)
     device = find_device(options.device)
     started, before = time.monotonic(), torch.get_num_threads()
     counts = options.threads or tuple(sorted({1, available_threads()}))
@@ -82,6 +88,20 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
         torch.set_num_threads(before)
     about = {"versions": versions(), "hardware": hardware(device)}
     return {"benchmark": options.name, "results": results, **about, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _data(options: BenchmarkOptions) -> dict[str, Any]:
+    import torch
+
+    from ..imitation.run_log import hardware, versions
+    from .benchmark_data import data_benchmark
+
+    started = time.monotonic()
+    results = data_benchmark(
+        options.rows, options.blocks, lambda line: None if options.quiet else print(line, flush=True)
+    )
+    about = {"versions": versions(), "hardware": hardware(torch.device("cpu"))}
+    return {"benchmark": "data", "results": results, **about, "seconds": round(time.monotonic() - started, 1)}
 
 
 def _comparisons(options: BenchmarkOptions, device: torch.device, precision: str) -> Iterable[Comparison]:
