@@ -70,17 +70,17 @@ def write_d4rl(
     path = Path(path)
     check_target(path, overwrite=overwrite)
     world = World.of(task or task_named(demonstrations))
-    arrays = _arrays(demonstrations, world, compact=compact)
-    attributes = _attributes(demonstrations, command)
+    arrays = arrays_of(demonstrations, world, compact=compact)
+    attributes = attributes_of(demonstrations, command)
     if demonstrations.states is not None:
         actions = demonstrations.actions
         if demonstrations.acted:
             actions = normalised_actions(path, arrays["actions"], world)
-        attributes[STATES] = _add_states(arrays, demonstrations, demonstrations.states, actions, world)
+        attributes[STATES] = add_states(arrays, demonstrations, demonstrations.states, actions, world)
     write_hdf5(path, arrays, attributes, overwrite=overwrite)
 
 
-def _arrays(demonstrations: Demonstrations, world: World, *, compact: bool) -> Arrays:
+def arrays_of(demonstrations: Demonstrations, world: World, *, compact: bool) -> Arrays:
     """Everything of a file but its attributes and simulator states."""
     starts, count = demonstrations.starts, len(demonstrations)
     sizes = (demonstrations.observations.shape[1], demonstrations.actions.shape[1])
@@ -137,7 +137,7 @@ def _final_observations(demonstrations: Demonstrations) -> np.ndarray:
     return demonstrations.next_observations[ends]
 
 
-def _attributes(demonstrations: Demonstrations, command: str) -> dict[str, Any]:
+def attributes_of(demonstrations: Demonstrations, command: str) -> dict[str, Any]:
     attributes = {name: value for name, value in demonstrations.metadata.items() if value is not None}
     for name in (STATES, "random_return", "expert_return"):
         attributes.pop(name, None)
@@ -166,7 +166,7 @@ def _attributes(demonstrations: Demonstrations, command: str) -> dict[str, Any]:
     return attributes
 
 
-def _add_states(
+def add_states(
     arrays: Arrays, demonstrations: Demonstrations, states: np.ndarray, actions: np.ndarray, world: World
 ) -> str:
     """Add the components of the simulator states to the arrays; returns the attribute that describes them.

@@ -44,7 +44,7 @@ class Hdf5File(Table):
         if empty:
             raise InputError(f"{path}: is empty; copy or record it again")
         if not h5py.is_hdf5(path):
-            raise InputError(f"{path}: is not an HDF5 file; give a D4RL-style .hdf5 file")
+            raise InputError(f"{path}: is not an HDF5 file, nor of another format that is read; docs/data.md lists them")
         with self._damage("it"):
             self._file = h5py.File(path, "r")
 
@@ -77,7 +77,7 @@ class Hdf5File(Table):
             for place in ("metadata", "/"):
                 holder = self._file.get(place)
                 if isinstance(holder, h5py.Group):
-                    found.update({str(name): _plain(value) for name, value in holder.attrs.items()})
+                    found.update({str(name): plain(value) for name, value in holder.attrs.items()})
         return found
 
     def raw(self, key: str) -> np.ndarray:
@@ -115,14 +115,14 @@ class Hdf5File(Table):
             ) from error
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """An attribute's value as a Python number, string, boolean, list, or none when it is empty."""
     if isinstance(value, bytes):  # also np.bytes_
         return value.decode("utf-8", errors="replace")
     if isinstance(value, h5py.Empty):
         return None
     if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.reshape(-1)]
+        return [plain(item) for item in value.reshape(-1)]
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -166,10 +166,10 @@ def write_hdf5(path: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping
                 ) from error
         file.flush()
         image = file.id.get_file_image()
-    _write_atomically(path, image)
+    write_atomically(path, image)
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     # In the same folder, as no rename across file systems is atomic; "x" so as to hit nobody else's file.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:

@@ -1,12 +1,23 @@
-"""What people call their data: a bundled name, a data set of D4RL's or a path, opened as a table whatever it is."""
+"""What people call their data, opened as a table whatever its format.
+
+=============================  =====================================================================================
+``hopper-expert``              what comes with the suite
+``d4rl/hopper-expert-v2``      a data set of D4RL's, fetched once
+``minari/<id>``                a data set of Minari's, fetched once by that package
+``lerobot:<folder>``           LeRobot's, versions 2.1 and 3.0
+a path                         HDF5 in D4RL's or robomimic's layout, .npz, a folder of Minari, LeRobot or `imitation`
+=============================  =====================================================================================
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Generator
 from pathlib import Path
 
-from ..robots import InputError, nearest
+from ..robots import InputError, Task, nearest
+from . import imitation_folder, lerobot, minari, npz, robomimic
 from .bundles import bundled
 from .d4rl_adapting import adapted, of_file
 from .d4rl_names import PREFIX, find_d4rl, resolve_d4rl
@@ -14,23 +25,73 @@ from .download import Progress
 from .hdf5 import Hdf5File
 from .table import Table
 
+_MINARI, _LEROBOT = "minari/", "lerobot:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Which parts of a file of several are meant.
+
+    ``keys`` are the parts of the observation, in their order (robomimic, LeRobot), ``mask`` is a list of episodes that
+    the file has under that name, and ``done_mode`` the one with which its dones were made (robomimic).
+    """
+
+    keys: tuple[str, ...] = ()
+    mask: str | None = None
+    done_mode: int | None = None
+
 
 @contextlib.contextmanager
-def open_data(name: str | Path, *, progress: Progress | None = None) -> Generator[Table]:
+def open_data(
+    name: str | Path, task: Task | None = None, parts: Parts | None = None, *, progress: Progress | None = None
+) -> Generator[Table]:
     """Open data by their name or path; ``progress`` is told how far a download is.
 
-    Errors: :class:`InputError` for an unknown name (with the nearest ones), for a download that fails, and for whatever
-    is wrong with the file.
+    ``task`` is for formats that do not name theirs.
+
+    Errors: :class:`InputError` for an unknown name (with the nearest ones), for a download that fails, for ``parts``
+    that the format does not have, and for whatever is wrong with the file.
     """
-    path = resolve(name, progress=progress)
-    with Hdf5File(path) as file:
-        found = find_d4rl(str(name)) if str(name).startswith(PREFIX) else of_file(path.name)
-        # D4RL's files say nothing of themselves; one of that name which does is somebody else's.
-        yield file if found is None or "env_id" in file.attributes() else adapted(file, found)
+    parts, text = parts or Parts(), str(name)
+    path = Path(text.removeprefix(_LEROBOT))
+    if text.startswith(_LEROBOT) or (path.is_dir() and lerobot.claims(path)):
+        _check_parts(parts, text, keys=True)
+        yield lerobot.open_lerobot(path, observations=parts.keys or None)
+    elif text.startswith(_MINARI) and not path.exists():
+        _check_parts(parts, text)
+        yield minari.open_minari(text.removeprefix(_MINARI), download=True)
+    elif path.exists() and minari.claims(path):
+        _check_parts(parts, text)
+        yield minari.open_minari(path)
+    elif path.is_dir() and imitation_folder.claims(path):
+        _check_parts(parts, text)
+        yield imitation_folder.open_imitation_folder(path, task)
+    elif path.is_file() and npz.claims(path):
+        _check_parts(parts, text)
+        yield npz.open_npz(path, task)
+    elif path.is_file() and robomimic.claims(path):
+        yield robomimic.open_robomimic(path, task, keys=parts.keys, mask=parts.mask, done_mode=parts.done_mode)
+    else:
+        _check_parts(parts, text)
+        with Hdf5File(resolve(name, progress=progress)) as file:
+            yield _d4rl(file, text)
+
+
+def _d4rl(file: Hdf5File, name: str) -> Table:
+    found = find_d4rl(name) if name.startswith(PREFIX) else of_file(file.path.name)
+    # D4RL's files say nothing of themselves; one of that name which does is somebody else's.
+    return file if found is None or "env_id" in file.attributes() else adapted(file, found)
+
+
+def _check_parts(parts: Parts, name: str, *, keys: bool = False) -> None:
+    """Refuse what a format does not have, but ``keys`` where it does."""
+    for option in ("keys", "mask", "done_mode"):
+        if getattr(parts, option) not in ((), None) and not (keys and option == "keys"):
+            raise InputError(f"{name} has no {option} to choose: leave it out")
 
 
 def resolve(name: str | Path, *, progress: Progress | None = None) -> Path:
-    """The path of data by their name, downloaded if need be.
+    """The path of a file by its name, downloaded if need be.
 
     Errors: :class:`InputError` for an unknown name, with the nearest ones, and for a download that fails.
     """

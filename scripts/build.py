@@ -9,11 +9,11 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from ..datasets import Demonstrations, Recorded, bundled, check_environment, load
+from ..datasets import Demonstrations, Parts, Recorded, bundled, check_environment, load, sources
 from ..imitation.chunk_cloning import ChunkCloning, ChunkConfig
 from ..imitation.chunk_policy import ChunkPolicy
 from ..imitation.dagger import DaggerConfig, DaggerTraining
@@ -165,9 +165,9 @@ def resolve_data(config: dict[str, Any]) -> None:
     Errors: :class:`InputError` when none are bundled.
     """
     for group, key in (("data", "name"), ("offline", "name"), ("", "expert")):
-        values = config.get(group) if group else config
-        if isinstance(values, dict) and isinstance(values.get(key), str) and Path(values[key]).exists():  # pyright: ignore
-            values[key] = str(Path(values[key]).resolve())  # pyright: ignore  # a run is resumed from anywhere
+        values: Any = config.get(group) if group else config
+        if isinstance(values, dict) and isinstance(values.get(key), str):  # pyright: ignore[reportUnknownMemberType]
+            values[key] = _whole(cast(str, values[key]))
     if isinstance(config.get("disturbances"), dict) and config["disturbances"].get("file"):
         read = find_disturbed_task(config).disturbances.to_values()
         config["disturbances"] = {**config["disturbances"], **read, "file": None}
@@ -181,13 +181,38 @@ def resolve_data(config: dict[str, Any]) -> None:
     config["data"]["name"] = expert if expert in names else names[0]
 
 
+def _whole(name: str) -> str:
+    """A name, or the names in brackets, with paths that are there in full: a run is resumed from anywhere."""
+    if name.startswith("[") and name.endswith("]"):
+        return f"[{', '.join(_whole(item.strip()) for item in name[1:-1].split(','))}]"
+    tag = next((tag for tag in ("expert:", "offline:", "lerobot:") if name.startswith(tag)), "")
+    path = name.removeprefix(tag)
+    if tag in ("expert:", "offline:"):
+        return tag + _whole(path)
+    return tag + str(Path(path).resolve()) if Path(path).exists() else name
+
+
+def _names(config: Values, which: str) -> list[str]:
+    """The sources of the demonstrations or of the offline data; `data=[a, offline:b]` names both."""
+    tagged = [] if config["data"]["name"] is None else sources(str(config["data"]["name"]))
+    if which == "data":
+        return [name for tag, name in tagged if tag == "expert"]
+    own = config["offline"]["name"]
+    return [name for tag, name in tagged if tag == "offline"] + (
+        [] if own is None else [name for _, name in sources(str(own))]
+    )
+
+
 def _demonstrations(config: Values, task: Task, which: str = "data") -> Demonstrations | None:
-    data = config[which]
-    if data["name"] is None:
+    data, names = config[which], _names(config, which)
+    if not names:
         return None
+    chosen = settings_of(Parts, {key: data[key] for key in ("keys", "mask", "done_mode")}, which)
     return load(
-        str(data["name"]),
+        names,
         task,
+        weights=_weights(data, which),
+        parts=chosen,
         episodes=_optional_count(data, "episodes", which),
         every=_optional_count(data, "every", which),
         rows=_optional_count(data, "rows", which),
@@ -358,3 +383,10 @@ def _optional_number(data: Values, key: str, which: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise InputError(f"{which}.{key}={value}: a number is expected")
     return float(value)
+
+
+def _weights(data: Values, which: str) -> tuple[int, ...]:
+    given: Any = data["weights"] or []
+    if not isinstance(given, list) or any(not isinstance(item, int) for item in cast(list[Any], given)):
+        raise InputError(f"{which}.weights={given}: a whole number for each source is expected, like [2,1]")
+    return tuple(cast(list[int], given))

@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "play a policy or every run of a training and print its returns; write a video",
     "record": "record demonstrations from a policy, a stable-baselines3 zip or random actions",
     "inspect": "look through demonstrations: are they what they say, and what will they teach",
+    "convert": "read demonstrations of one format and write them in another",
     "benchmark": "measure the speed of the stacked learners against stable-baselines3 in the same run",
     "info": "print versions and devices",
 }

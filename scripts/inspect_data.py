@@ -67,7 +67,7 @@ def inspect(options: InspectOptions) -> Report:
     task = None if options.task is None else find_task(options.task)
     if options.page is not None:
         check_target(options.page, overwrite=True)
-    with open_data(options.data) as table:
+    with open_data(options.data, task) as table:
         report = diagnose(table, task, name=options.data, every_row=options.all)
     lesson = None
     if (options.quality or options.page is not None) and not report.of("error"):

@@ -132,7 +132,7 @@ def _checked(key: str, text: str, kind: Any, at_least: float | None) -> Any:
 def _converted(key: str, text: str, kind: Any) -> Any:
     """The value of a text as a type, see :func:`parse_options` for the types."""
     arguments = typing.get_args(kind)
-    if isinstance(kind, types.UnionType):
+    if _is_union(kind):
         if text.lower() in ("null", "none"):
             return None
         (inner,) = (argument for argument in arguments if argument is not types.NoneType)
@@ -160,6 +160,11 @@ def _converted(key: str, text: str, kind: Any) -> Any:
     return value
 
 
+def _is_union(kind: Any) -> bool:
+    """`int | None`, and what a literal and none make, which Python has as another type."""
+    return isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+
+
 def _kind_in_words(kind: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
     if typing.get_origin(kind) is Literal:
@@ -170,7 +175,7 @@ def _kind_in_words(kind: Any) -> str:
 def _placeholder(kind: Any) -> str:
     """What stands for a value in the help: N, NUMBER, true|false, TEXT, PATH; A,… for several."""
     arguments = typing.get_args(kind)
-    if isinstance(kind, types.UnionType):
+    if _is_union(kind):
         return _placeholder(next(argument for argument in arguments if argument is not types.NoneType))
     if typing.get_origin(kind) is tuple:
         return f"{_placeholder(arguments[0])},…"

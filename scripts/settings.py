@@ -200,7 +200,7 @@ def compose(arguments: Sequence[str]) -> tuple[DictConfig, str]:
     return config, learner
 
 
-_ROWS = ("episodes", "every", "rows", "min_return", "corrupt")
+_ROWS = ("episodes", "every", "rows", "min_return", "corrupt", "weights", "keys", "mask", "done_mode")
 # Settings that do nothing beside others: when, which, and why, as a clause.
 _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
     (
@@ -274,7 +274,7 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         "there are no demonstrations to choose from: give data=",
     ),
     (
-        lambda config: config.offline.name is None,
+        lambda config: config.offline.name is None and "offline:" not in str(config.data.name),
         tuple(f"offline.{name}" for name in _ROWS),
         "there are no offline data to choose from: give offline=",
     ),
