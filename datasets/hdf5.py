@@ -44,7 +44,7 @@ class Hdf5File(Table):
         if empty:
             raise InputError(f"{path}: is empty; copy or record it again")
         if not h5py.is_hdf5(path):
-            raise InputError(f"{path}: is not an HDF5 file, nor of another format that is read; docs/data.md lists them")
+            raise InputError(f"{path}: is not an HDF5 file, nor of another format that is read (docs/data.md)")
         with self._damage("it"):
             self._file = h5py.File(path, "r")
 
