@@ -11,11 +11,8 @@ from .examined import Examined
 from .findings import REFUSED, Finding, found
 
 _EQUAL = 1e-5  # of a dimension's deviation: what two recordings of one observation may differ by
-_USUAL, _JUMP, _SHARE = (
-    99.5,
-    5.0,
-    0.1,
-)  # a jump is so many times the percentile of changes, and seen in a share of columns
+# A jump is so many times that percentile of the changes, and seen in so many columns, or a share of them.
+_USUAL, _JUMP, _COLUMNS, _SHARE = 99.5, 5.0, 3, 0.1
 _ENOUGH = 100_000  # rows to see what is usual by
 _SETTLING = 5  # rows at the start of an episode, in which a robot falls to its feet
 _FASTER = 3.0  # how much faster than its speeds before and after a joint can have moved
@@ -42,23 +39,23 @@ def jumps(x: Examined, ratios: np.ndarray) -> np.ndarray:
     By positions that moved faster than their speeds where both are recorded; otherwise by observations, of which many
     must change several times as much as is usual at once, since a contact changes a few of them.
     """
-    if ratios.size == 0:
-        return np.zeros(len(x) - 1, bool)
-    far = (ratios.max(1) > _JUMP) & ((ratios > 2).mean(1) >= _SHARE) & (x.times[:-1] >= _SETTLING)
-    return far | _too_fast(x)
+    too_fast = _too_fast(x)
+    if too_fast is not None or ratios.size == 0:
+        return np.zeros(len(x) - 1, bool) if too_fast is None else too_fast
+    many = max(_COLUMNS, _SHARE * ratios.shape[1])
+    return (ratios.max(1) > _JUMP) & ((ratios > 2).sum(1) >= many) & (x.times[:-1] >= _SETTLING)
 
 
-def _too_fast(x: Examined) -> np.ndarray:
-    """Where joints moved further than their speeds take them in a step (N − 1,)."""
+def _too_fast(x: Examined) -> np.ndarray | None:
+    """Where joints moved further than their speeds take them in a step (N − 1,); none where that is not known."""
     qpos, qvel, world = x.get("infos/qpos"), x.get("infos/qvel"), x.world
-    none = np.zeros(len(x) - 1, bool)
     if qpos is None or qvel is None or world is None or not (np.isfinite(qpos).all() and np.isfinite(qvel).all()):
-        return none
+        return None
     if qpos.shape[1] != qvel.shape[1]:  # a free body first: its place, then its attitude, which has four numbers
         qpos = np.delete(qpos, slice(3, 7), axis=1)
         qvel = np.delete(qvel, slice(3, 6), axis=1)
     if qpos.shape[1] != qvel.shape[1]:
-        return none
+        return None
     fastest = np.maximum(np.abs(qvel[:-1]), np.abs(qvel[1:])) / world.spaces.control_rate
     slack = 0.02 + np.percentile(np.abs(qvel), 99, axis=0) / world.spaces.control_rate
     return np.any(np.abs(np.diff(qpos, axis=0)) > _FASTER * fastest + slack, axis=1)

@@ -41,7 +41,7 @@ class ChunkConfig:
 
     steps: int = 30_000
     batch_size: int = 256
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     weight_decay: float = 1e-6
     hidden: tuple[int, ...] = (256, 256, 256)
     model: Literal["diffusion", "regression"] = "diffusion"
