@@ -18,6 +18,7 @@ from understudy.datasets.doctor import diagnose
 from understudy.datasets.findings import Report
 from understudy.datasets.hdf5 import Hdf5File
 from understudy.datasets.table import MemoryTable
+from understudy.imitation.recording import record as record_episodes
 from understudy.robots import InputError, find_task
 from understudy.scripts.cli import main as understudy
 from understudy.scripts.train import main as train
@@ -61,6 +62,21 @@ def test_a_sound_recording_is_found_sound(table: MemoryTable) -> None:
 def test_no_false_alarm_on_the_bundled_sets(name: str) -> None:
     with Hdf5File(bundled()[name]) as file:
         assert alarms(diagnose(file, name=name)) == {}
+
+
+@pytest.mark.parametrize("name", ["halfcheetah", "ant", "humanoid", "pusher", "gap-maze", "pointmaze", "adroit-door"])
+def test_no_false_alarm_on_recordings_of_any_task(name: str, tmp_path: Path) -> None:
+    """With all that we record, and with as little as others do."""
+    task = find_task(name)
+    scripts = [script(task) for script in task.scripts.values()]
+    for number, by in enumerate([None, *scripts]):
+        path = tmp_path / f"{number}.hdf5"
+        write_d4rl(path, record_episodes(task, by, seed=3, episodes=3))
+        with Hdf5File(path) as file:
+            assert alarms(diagnose(file)) == {}
+            few = ("observations", "actions", "rewards", "terminals", "timeouts")
+            barest = MemoryTable(path, {key: file.raw(key) for key in few}, file.attributes(), "d4rl")
+            assert alarms(diagnose(barest)) == {}
 
 
 @pytest.mark.slow
