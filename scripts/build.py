@@ -30,6 +30,7 @@ from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
 from ..robots import Disturbances, InputError, Task, find_task
 from .parts import check_fit, make_part
+from .terminal import fetching
 from .values import settings_of
 
 logger = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ def _demonstrations(config: Values, task: Task, which: str = "data") -> Demonstr
         seed=_count(config, "seed", least=0),
         examine=True,
         strict=_flag(config, "strict"),
+        progress=fetching(quiet=_flag(config, "quiet")),
     )
 
 

@@ -16,6 +16,7 @@ from ..datasets.npz import write_npz
 from ..datasets.robomimic import write_robomimic
 from ..robots import InputError, find_task
 from .options import option, parse_options, run_command
+from .terminal import fetching
 
 EXAMPLES = (
     "understudy convert expert_hopper.npz task=hopper out=hopper.hdf5",
@@ -69,7 +70,10 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
     if kind is None:
         raise InputError(f"out={options.out}: its suffix names no format: give format={', '.join(_WRITERS)}")
     task = None if options.task is None else find_task(options.task)
-    found = load(options.data, task, episodes=options.episodes, min_return=options.min_return, examine=True)
+    found = load(
+        options.data, task, episodes=options.episodes, min_return=options.min_return, examine=True,
+        progress=fetching(quiet=options.quiet),
+    )  # fmt: skip
     command = f"understudy convert {options.data} format={kind}"
     _WRITERS[kind](options.out, found, task, overwrite=options.overwrite, command=command)
     if not options.quiet:

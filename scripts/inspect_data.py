@@ -17,6 +17,7 @@ from ..datasets.names import open_data
 from ..robots import find_task
 from .lesson import learn, show, write_page
 from .options import option, parse_options, run_command
+from .terminal import fetching
 
 EXAMPLES = (
     "understudy inspect hopper-expert",
@@ -67,7 +68,7 @@ def inspect(options: InspectOptions) -> Report:
     task = None if options.task is None else find_task(options.task)
     if options.page is not None:
         check_target(options.page, overwrite=True)
-    with open_data(options.data, task) as table:
+    with open_data(options.data, task, progress=fetching(quiet=options.json)) as table:
         report = diagnose(table, task, name=options.data, every_row=options.all)
     lesson = None
     if (options.quality or options.page is not None) and not report.of("error"):

@@ -19,6 +19,7 @@ from understudy.datasets.robomimic import write_robomimic
 from understudy.robots import InputError, find_task
 from understudy.scripts.convert import main as convert
 from understudy.scripts.inspect_data import main as inspect
+from understudy.scripts.terminal import fetching
 from understudy.scripts.train import main as train
 
 SMALL = ["learner=bc", "steps=20", "loop.hidden=[8]", "evaluation.episodes=1", "runs=1", "threads=1", "quiet=true"]
@@ -177,3 +178,17 @@ def test_a_file_in_parts_is_the_whole(tmp_path: Path, hopper: Demonstrations) ->
             whole = np.concatenate([getattr(part, name) for part in parts])
             np.testing.assert_array_equal(whole, getattr(hopper, name))
     assert [len(part) for part in stream(path, find_task("hopper"), rows=1)] == hopper.episode_lengths.tolist()
+
+
+def test_a_download_shows_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    show, silent = fetching(quiet=False), fetching(quiet=True)
+    for done in range(0, 20_000_001, 1_000_000):
+        show(done, 20_000_000)
+        silent(done, 20_000_000)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert (lines[0], lines[-1]) == ("fetched 0.0 of 20.0 MB", "fetched 20.0 of 20.0 MB")
+    assert len(lines) == 11
+    show(30_000_000, None)
+    assert capsys.readouterr().err == "fetched 30.0 MB\n"
