@@ -92,7 +92,7 @@ def _moves(environment: MujocoEnv) -> bool:
 def _moved(x: Examined, environment: MujocoEnv) -> list[tuple[str, int, np.ndarray]]:
     """What each episode's reset moved in the model: `metadata/episode_model/<field>:<the environment's name of it>`."""
     prefix, moved = "metadata/episode_model/", list[tuple[str, int, np.ndarray]]()
-    for key in sorted(key for key in x.table.keys() if key.startswith(prefix)):
+    for key in filter(lambda key: key.startswith(prefix), x.table.keys()):
         field, _, name = key.removeprefix(prefix).partition(":")
         row: Any = getattr(environment, name, None)
         if field not in PLACES or not isinstance(row, (int, np.integer)):  # other fields can end the process

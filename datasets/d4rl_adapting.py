@@ -53,7 +53,7 @@ def _without_forces(table: Table, arrays: dict[str, np.ndarray]) -> None:
     """Leave out an ant's contact forces, which are all zero in D4RL's files (D4RL #143)."""
     for key in ("observations", "next_observations"):
         rows = arrays.get(key)
-        if rows is None or rows.ndim != 2 or rows.shape[1] != _ANT + _FORCES:
+        if rows is None or rows.ndim != 2 or rows.dtype.kind != "f" or rows.shape[1] != _ANT + _FORCES:
             continue
         if rows[:, _ANT:].any():
             raise InputError(
@@ -66,10 +66,13 @@ def _without_forces(table: Table, arrays: dict[str, np.ndarray]) -> None:
 def _turned(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str, np.ndarray]:
     """Rows of D4RL's ball maze as gymnasium-robotics' stands: a quarter turn, and with the goal in the observation.
 
-    Errors: :class:`InputError` when the goals are missing.
+    Errors: :class:`InputError` when the goals are missing, or an array is not what D4RL's files have.
     """
     if "infos/goal" not in arrays:
         raise InputError(f"{table.path}: 'infos/goal' is missing, without which a maze says nothing; fetch it again")
+    whose = "D4RL's ball maze"
+    seen = table.floats("observations", 4, whose).astype(np.float64)
+    goal, actions = (table.floats(key, 2, whose, len(seen)) for key in ("infos/goal", "actions"))
     environment: Any = cast(Any, find_task(task).make())
     try:
         height, width = environment.cells
@@ -82,16 +85,16 @@ def _turned(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str,
     def way(rows: np.ndarray) -> np.ndarray:
         return np.stack((rows[:, 1], -rows[:, 0]), 1)
 
-    seen, goal = arrays["observations"].astype(np.float64), arrays["infos/goal"].astype(np.float64)
+    goal = goal.astype(np.float64)
     where, changed = place(seen[:, :2]), np.append((np.diff(goal, axis=0) != 0).any(axis=1), False)
     whole = (where, where, way(seen[:, 2:4]), place(goal))
     turned = dict(arrays) | {
         "observations": np.concatenate(whole, 1).astype(np.float32),
-        "actions": way(arrays["actions"]),
+        "actions": way(actions),
     }
     for key, turn in (("infos/qpos", place), ("infos/qvel", way)):
         if key in arrays:
-            turned[key] = turn(arrays[key].astype(np.float64))
+            turned[key] = turn(table.floats(key, 2, whose, len(seen)).astype(np.float64))
     turned.setdefault("timeouts", changed)  # copies from before 2021 mark nothing (D4RL #31)
-    turned["rewards"] = arrays["rewards"].astype(np.float32)
+    turned["rewards"] = table.numbers("rewards", len(seen)).astype(np.float32)
     return turned

@@ -17,8 +17,9 @@ from .check_episodes import check_boundaries, check_ends
 from .check_physics import check_physics
 from .examined import Examined, examine
 from .findings import REFUSED, SEVERITIES, Finding, Report
+from .limits import in_words
 from .reading import HORIZON
-from .recorded import World, recorded_environment, task_for
+from .recorded import World, recorded_environment, world_for
 from .table import Table
 
 _OF_TIME = ("lost-ends", "off-by-one", "goes-on", "jump", "too-long", "end-within")
@@ -47,8 +48,12 @@ def diagnose(
 def _schema(table: Table) -> dict[str, str]:
     schema: dict[str, str] = {}
     for key in sorted(table.keys()):
-        array = table.raw(key)
-        schema[key] = f"{array.dtype} {array.shape}"
+        try:
+            kind, shape = table.about(key)
+        except InputError:  # told of when it is looked at
+            schema[key] = "unreadable"
+        else:
+            schema[key] = f"{in_words(kind)} {shape}"
     return schema
 
 
@@ -70,7 +75,7 @@ def _world(table: Table, task: Task | None, findings: list[Finding]) -> tuple[Wo
             what = "it does not say which task it is of, so nothing is compared with one: give task="
             findings.append(Finding("no-task", "note", what, "training knows its task"))
             return None, None
-        world = World.of(task_for(table.path, task, table.attributes(), recorded))
+        world = world_for(table.path, task, table.attributes(), recorded)
     except InputError as error:
         findings.append(Finding("task", "error" if task is not None else "note", str(error), REFUSED))
         return None, None

@@ -28,6 +28,19 @@ def rows_within_episodes(starts: np.ndarray, count: int) -> np.ndarray:
     return np.arange(count) - np.repeat(starts, np.diff(np.append(starts, count)))
 
 
+def rising(starts: np.ndarray, count: int) -> bool:
+    """Whether these (int64) can be the first rows of episodes that make up so many rows."""
+    # Extremes first: differences of numbers that are far out wrap around.
+    within = len(starts) > 0 and starts[0] == 0 and bool(starts.min() >= 0) and bool(starts.max() < count)
+    return within and bool((np.diff(starts) > 0).all())
+
+
+def starts_of(lengths: np.ndarray, count: int) -> np.ndarray | None:
+    """The first rows of episodes of these lengths (int64), if they make up so many rows."""
+    sound = len(lengths) > 0 and bool(lengths.min() > 0) and bool(lengths.max() <= count)  # or their sum wraps around
+    return np.cumsum(lengths) - lengths if sound and lengths.sum() == count else None
+
+
 def read_episode_starts(table: Table, columns: Arrays, horizon: int, task: Task) -> np.ndarray:
     """The rows where episodes start (E,); adds ``truncated`` to the columns if the file has no timeouts.
 
@@ -37,7 +50,7 @@ def read_episode_starts(table: Table, columns: Arrays, horizon: int, task: Task)
     marked = "truncated" in columns
     if "metadata/episode_starts" in table:
         starts = table.integers("metadata/episode_starts").astype(np.int64)
-        if len(starts) == 0 or starts[0] != 0 or (np.diff(starts) < 1).any() or starts[-1] >= count:
+        if not rising(starts, count):
             raise InputError(
                 f"{table.path}: 'metadata/episode_starts' must rise from 0 and stay below the {count} rows"
             )
@@ -69,10 +82,8 @@ def read_episode_starts(table: Table, columns: Arrays, horizon: int, task: Task)
 def _starts_by_length(table: Table, count: int) -> np.ndarray | None:
     if "metadata/episode_lengths" not in table:
         return None
-    lengths = table.integers("metadata/episode_lengths").astype(np.int64)
-    if (lengths < 1).any() or lengths.sum() != count:
-        return None  # of the episodes before rows were taken out: says nothing about where they start here
-    return np.cumsum(lengths) - lengths
+    # None when they are of the episodes before rows were taken out, and say nothing about where they start here.
+    return starts_of(table.integers("metadata/episode_lengths").astype(np.int64), count)
 
 
 def _check_ends(
@@ -118,6 +129,8 @@ def fresh_start(task: Task, observations: np.ndarray, starts: np.ndarray) -> int
     tasks = TaskBatch(task, list(range(_STARTS)))
     fresh = tasks.reset()
     tasks.close()
+    if fresh.shape[1] != observations.shape[1]:  # which the doctor tells of
+        return None
     low, high = fresh.min(0), fresh.max(0)
     wide = (high - low) + _NO_RANGE
     inside = ((observations >= low - wide) & (observations <= high + wide)).all(axis=1)

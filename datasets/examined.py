@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..robots import InputError
-from .episodes import rows_within_episodes
+from .episodes import rising, rows_within_episodes, starts_of
 from .findings import REFUSED, Finding
+from .limits import in_words, listed
 from .recorded import World
 from .table import Table
 
@@ -94,7 +95,8 @@ def examine(table: Table, world: World | None, horizon: int | None) -> tuple[Exa
                 columns[key] = column
         elif key in ("observations", "terminals"):
             close = table.like(key)
-            hint = f": is it {close[0]}?" if close else f"; there are {', '.join(table.keys()) or 'no arrays at all'}"
+            there = listed(table.keys()) or "no arrays at all"
+            hint = f": is it {in_words(close[0])}?" if close else f"; there are {there}"
             findings.append(Finding("missing", "error", f"'{table.called(key)}' is missing{hint}", REFUSED))
         elif key in ("actions", "rewards"):
             findings.append(_without(table, key))
@@ -109,7 +111,7 @@ def examine(table: Table, world: World | None, horizon: int | None) -> tuple[Exa
 
 def _without(table: Table, key: str) -> Finding:
     if close := table.like(key):
-        return Finding("missing", "error", f"'{table.called(key)}' is missing: is it {close[0]}?", REFUSED)
+        return Finding("missing", "error", f"'{table.called(key)}' is missing: is it {in_words(close[0])}?", REFUSED)
     if key == "actions":
         what = "there are no actions: a recording of states alone"
         return Finding("no-actions", "note", what, "learners that need actions refuse it, those of states take it")
@@ -118,26 +120,24 @@ def _without(table: Table, key: str) -> Finding:
 
 def _column(table: Table, key: str, findings: list[Finding]) -> np.ndarray | None:
     dimensions, kinds = _COLUMNS[key]
+    name = table.called(key)
     try:
-        array = table.raw(key)
+        kind, shape = table.about(key)
+        if kind.kind not in kinds:
+            message = f"'{name}' holds {in_words(kind)} where there should be {_TYPES[kinds]}"
+            findings.append(Finding("type", "error", message, REFUSED))
+            return None
+        single = dimensions == 1 and len(shape) == 2 and shape[1] == 1
+        if (len(shape) != dimensions and not single) or 0 in shape:
+            pictures = "; pictures are not read" if len(shape) > 2 else ""
+            should = f"{dimensions} dimension(s) of some rows{pictures}"
+            message = f"'{name}' has shape {shape} where there should be {should}"
+            findings.append(Finding("shape", "error", message, REFUSED))
+            return None
+        return table.raw(key).reshape(-1) if dimensions == 1 else table.raw(key)
     except InputError as error:
         findings.append(Finding("unreadable", "error", str(error), REFUSED))
         return None
-    name = table.called(key)
-    if array.dtype.kind not in kinds:
-        message = f"'{name}' holds {array.dtype} where there should be {_TYPES[kinds]}"
-        findings.append(Finding("type", "error", message, REFUSED))
-        return None
-    if array.ndim == 2 and array.shape[1] == 1 and dimensions == 1:
-        array = array[:, 0]
-    if array.ndim != dimensions or len(array) == 0:
-        pictures = "; pictures are not read" if array.ndim > 2 else ""
-        message = (
-            f"'{name}' has shape {array.shape} where there should be {dimensions} dimension(s) of some rows{pictures}"
-        )
-        findings.append(Finding("shape", "error", message, REFUSED))
-        return None
-    return array
 
 
 def _check_sizes(table: Table, columns: dict[str, np.ndarray], world: World | None, findings: list[Finding]) -> None:
@@ -160,6 +160,8 @@ def _check_sizes(table: Table, columns: dict[str, np.ndarray], world: World | No
             findings.append(Finding("width", "error", message, REFUSED))
             if key != "observations":
                 del columns[key]
+    if "next_observations" in columns and columns["next_observations"].shape[1] != columns["observations"].shape[1]:
+        del columns["next_observations"]  # of the task's width, where the observations are not
 
 
 def _starts(table: Table, columns: dict[str, np.ndarray]) -> tuple[np.ndarray, bool]:
@@ -168,16 +170,13 @@ def _starts(table: Table, columns: dict[str, np.ndarray]) -> tuple[np.ndarray, b
     for key in ("metadata/episode_starts", "metadata/episode_lengths"):
         if key not in table:
             continue
-        numbers = table.raw(key)
-        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or len(numbers) == 0:
+        kind, shape = table.about(key)
+        if len(shape) != 1 or kind.kind not in "iu":
             continue
-        numbers = numbers.astype(np.int64)
-        if key == "metadata/episode_lengths":
-            if (numbers < 1).any() or numbers.sum() != count:
-                continue
-            numbers = np.cumsum(numbers) - numbers
-        if numbers[0] == 0 and (np.diff(numbers) > 0).all() and numbers[-1] < count:
-            return numbers, True
+        numbers = table.raw(key).astype(np.int64)
+        starts = starts_of(numbers, count) if key == "metadata/episode_lengths" else numbers
+        if starts is not None and rising(starts, count):
+            return starts, True
     ends = np.zeros(count, bool)
     for key in ("terminals", "timeouts"):
         if key in columns:

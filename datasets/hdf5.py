@@ -1,11 +1,12 @@
 """HDF5 files read and written so that whatever goes wrong is one sentence, and nothing is half-written."""
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportAttributeAccessIssue=false
 # (h5py brings no types.)
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import Generator, Mapping
@@ -16,11 +17,17 @@ import h5py
 import numpy as np
 
 from ..robots import InputError
+from .hdf5_index import check_heaps, index, whole_bytes
+from .limits import check_promise, in_memory, in_words
 from .table import Table
+
+_log = logging.getLogger(__name__)
 
 # With one column to a chunk and its bytes shuffled, neighbouring numbers share their leading bytes; files get
 # a few per cent smaller than with h5py's own chunks. Longer chunks cost memory and gain nothing.
 _CHUNK_ROWS = 65536
+_QUOTES = "'\""  # around what a KeyError says
+DAMAGES = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
 _GZIP_LEVEL = 4  # level 9 takes six times as long and saves half a per cent
 
 
@@ -33,6 +40,8 @@ class Hdf5File(Table):
     def __init__(self, path: Path) -> None:
         self.path, self.format, self.names = path, "d4rl", {}
         try:
+            if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+                raise InputError(f"{path}: is neither a file nor a directory; give the path of a file")
             with path.open("rb") as file:
                 empty = not file.read(1)
         except IsADirectoryError as error:
@@ -47,6 +56,14 @@ class Hdf5File(Table):
             raise InputError(f"{path}: is not an HDF5 file, nor of another format that is read (docs/data.md)")
         with self._damage("it"):
             self._file = h5py.File(path, "r")
+        self._bytes, self._read = path.stat().st_size, dict[str, int]()
+        try:
+            with self._damage("its table of contents"):
+                check_heaps(path)
+                self.index = index(self._file)
+        except InputError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Hdf5File:
         return self
@@ -55,63 +72,92 @@ class Hdf5File(Table):
         self._file.close()
 
     def __contains__(self, key: str) -> bool:
-        with self._damage(f"'{key}'"):
-            return key in self._file
+        return self.index.place(key) is not None or self.index.outside(key)
 
     def keys(self) -> list[str]:
         """The names of all arrays in the file."""
-        names: list[str] = []
-
-        def visit(name: str, item: object) -> None:
-            if isinstance(item, h5py.Dataset):
-                names.append(name)
-
-        with self._damage("its table of contents"):
-            self._file.visititems(visit)
-        return sorted(names)
+        return sorted(self.index.arrays)
 
     def attributes(self) -> dict[str, Any]:
         """The attributes of ``metadata`` and the root as Python values; where both have one, the root's."""
+        return (self.said("metadata") if self.index.place("metadata") else {}) | self.said("")
+
+    def said(self, group: str) -> dict[str, Any]:
+        """The attributes of a group as Python values; those of types that Python has not are left out."""
         found: dict[str, Any] = {}
-        with self._damage("its attributes"):
-            for place in ("metadata", "/"):
-                holder = self._file.get(place)
-                if isinstance(holder, h5py.Group):
-                    found.update({str(name): plain(value) for name, value in holder.attrs.items()})
+        with self._damage(f"attributes of '{group or '/'}'"):
+            attributes: Any = h5py.AttributeManager(h5py.Group(self._open(group)))
+            for name in attributes:
+                kept = attributes.get_id(name)
+                promised = in_memory(kept.shape or (), int(kept.get_type().get_size()))
+                check_promise(self.path, f"attribute '{in_words(name)}'", promised, self._bytes)
+                try:
+                    found[str(name)] = plain(attributes[name])
+                except TypeError as error:
+                    _log.warning("%s: attribute '%s' is left out (%s)", self.path, in_words(name), in_words(error))
         return found
+
+    def about(self, key: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """The type and shape of an array, without reading it."""
+        with self._damage(f"'{key}'"):
+            item = self._array_at(key)
+            return item.dtype, item.shape or ()
 
     def raw(self, key: str) -> np.ndarray:
         """An array as the file has it; it must be there."""
         with self._damage(f"'{key}'"):
-            return np.asarray(self._dataset(key)[()])
+            item = self._array_at(key)
+            self._check(key, item)
+            return np.asarray(item[()])
 
     def size(self, key: str) -> int:
         """How many rows an array has, without reading them."""
-        shape = self._dataset(key).shape
+        shape = self.about(key)[1]
         return int(shape[0]) if shape else 0
 
     def rows(self, key: str, begin: int, end: int) -> np.ndarray:
         """Some rows of an array, the others left on the disk."""
         with self._damage(f"'{key}'"):
-            return np.asarray(self._dataset(key)[begin:end])
+            item = self._array_at(key)
+            share = (end - begin) / max(1, item.shape[0])
+            check_promise(self.path, f"'{in_words(key)}'", int(share * whole_bytes(item.id)), self._bytes)
+            return np.asarray(item[begin:end])
 
-    def _dataset(self, key: str) -> Any:
-        with self._damage(f"'{key}'"):
-            item = self._file[key]
-        if not isinstance(item, h5py.Dataset):
-            raise InputError(f"{self.path}: '{key}' is a group but must be an array")
-        return item
+    def check_all(self) -> None:
+        """What is checked of each array that is read here, of all of them, for those who read by other means."""
+        for key in self.keys():
+            with self._damage(f"'{key}'"):
+                self._check(key, self._array_at(key))
+        if self.index.elsewhere:
+            self._open(min(self.index.elsewhere))
+
+    def _check(self, key: str, item: Any) -> None:
+        self._read[key] = whole_bytes(item.id)
+        check_promise(self.path, f"'{in_words(key)}' and what else is read", sum(self._read.values()), self._bytes)
+
+    def _open(self, name: str) -> Any:
+        if self.index.outside(name):
+            raise InputError(
+                f"{self.path}: '{in_words(name)}' is a link to another file, which is not followed; copy what is there "
+                "into this one"
+            )
+        return h5py.h5o.open(self._file.id, self.index.place(name))
+
+    def _array_at(self, key: str) -> Any:
+        item = self._open(key)
+        if not isinstance(item, h5py.h5d.DatasetID):
+            raise InputError(f"{self.path}: '{in_words(key)}' is a group but must be an array")
+        return h5py.Dataset(item)
 
     @contextlib.contextmanager
     def _damage(self, what: str) -> Generator[None]:
         """Turn what h5py raises over a damaged file (these types, by trial) into one sentence."""
         try:
             yield
-        except (OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
-            said = " ".join(str(error).strip("'\"").split())
+        except DAMAGES as error:
             raise InputError(
-                f"{self.path}: {what} cannot be read, so the file is incomplete or damaged ({said}); "
-                "copy or record it again"
+                f"{self.path}: {in_words(what)} cannot be read, so the file is incomplete or damaged "
+                f"({in_words(error).strip(_QUOTES)}); copy or record it again"
             ) from error
 
 

@@ -16,7 +16,6 @@ termination when the task can terminate and its time was not up, and for the tim
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +25,8 @@ import numpy as np
 
 from ..robots import InputError, Task
 from .demonstrations import Demonstrations
-from .episodes import Arrays, last_rows
+from .episodes import Arrays, last_rows, rising
+from .limits import check_promise, in_words, listed, parse_json, read_json
 from .reading import read_table
 from .table import MemoryTable
 
@@ -43,12 +43,14 @@ NAMES: Mapping[str, str] = MappingProxyType(
 )
 _STATE, _TRUNCATED = "state.json", "TimeLimit.truncated"
 _COLUMNS = ("obs", "acts", "terminal")
+# What is raised over damaged descriptions and files, besides pyarrow's own.
+_DAMAGES = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
 
 
 def claims(path: Path) -> bool:
     """Whether it is a folder with a list of Arrow files whose description has imitation's columns."""
     try:
-        described: Any = json.loads((path / "dataset_info.json").read_text("utf-8"))
+        described: Any = read_json(path / "dataset_info.json")
         return (path / _STATE).is_file() and set(_COLUMNS) <= set(described["features"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -86,7 +88,7 @@ def open_imitation_folder(path: Path, task: Task | None = None) -> MemoryTable:
         "indices": np.cumsum(lengths)[:-1],
     }
     if "rews" in columns:
-        arrays["rews"] = np.concatenate([np.asarray(rewards) for rewards in columns["rews"]])
+        arrays["rews"] = np.concatenate([rewards.to_numpy(zero_copy_only=False) for rewards in columns["rews"]])
     return trajectories_table(path, arrays, task, columns.get("infos", ()))
 
 
@@ -110,7 +112,7 @@ def trajectories_table(
     if len(splits) == episodes and episodes and splits[-1] == count:
         splits = splits[:-1]  # its documentation promises as many as episodes, its code leaves out the last
     starts = np.append(0, splits)
-    if len(starts) != episodes or (np.diff(np.append(starts, count)) < 1).any():
+    if len(starts) != episodes or not rising(starts, count):
         raise InputError(
             f"{path}: 'indices' must rise from above 0 to below the {count} rows of 'acts', one less than the "
             f"{episodes} of 'terminal'; save the trajectories again"
@@ -168,30 +170,57 @@ def _read_columns(path: Path) -> dict[str, list[Any]]:
             f"{path}: reading Arrow files needs pyarrow ({error}): pip install 'understudy[lerobot]'"
         ) from error
     try:
-        state = json.loads((path / _STATE).read_text("utf-8"))
-        names = [str(item["filename"]) for item in state["_data_files"]]
+        names = [str(item["filename"]) for item in read_json(path / _STATE)["_data_files"]]
         tables: list[Any] = []
         for name in names:
-            if Path(name).name != name:
-                raise InputError(f"{path}: '{_STATE}' lists {name!r}, which is not in the folder; save it again")
-            with (path / name).open("rb") as file, ipc.open_stream(file) as stream:
+            if Path(name).name != name or names.count(name) > 1:
+                problem = "more than once" if names.count(name) > 1 else "which is not in the folder"
+                raise InputError(f"{path}: '{_STATE}' lists {in_words(repr(name))}, {problem}; save it again")
+            if not (path / name).is_file():  # a pipe would be waited for
+                raise FileNotFoundError(f"there is no file {name}")
+            # Mapped, so that no more is taken than is there, whatever lengths it promises.
+            with arrow.memory_map(str(path / name)) as file, ipc.open_stream(file) as stream:
                 tables.append(stream.read_all())
         table: Any = arrow.concat_tables(tables) if tables else arrow.table({})
+        check_promise(path, "its rows", table.num_rows, sum((path / name).stat().st_size for name in names))
         table.validate(full=True)  # offsets out of place would end the process further down
-        there = cast("list[str]", table.column_names)
-        missing = [name for name in _COLUMNS if name not in there]
-        if missing:
-            has = ", ".join(there) or "no columns"
-            raise InputError(f"{path}: '{missing[0]}' is missing; the data set has {has}, so it is not imitation's")
-        if table.num_rows == 0:
-            raise InputError(f"{path}: has no episodes, so there is nothing to learn from")
-        return {name: _column(table.column(name), name) for name in there if name in (*_COLUMNS, "rews", "infos")}
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
-        said = " ".join(str(error).split())
+        _check_columns(path, table)
+        return {
+            name: _column(table.column(name), name)
+            for name in (*_COLUMNS, "rews", "infos")
+            if name in table.column_names
+        }
+    except (*_DAMAGES, arrow.ArrowException) as error:
         raise InputError(
-            f"{path}: cannot be read, so it is incomplete or damaged ({said}); copy it again, or save it again with "
-            "imitation.data.serialize.save"
+            f"{path}: cannot be read, so it is incomplete or damaged ({in_words(error)}); copy it again, or save it "
+            "again with imitation.data.serialize.save"
         ) from error
+
+
+def _check_columns(path: Path, table: Any) -> None:
+    """Refuse a data set without imitation's columns, or with something else in them."""
+    there = cast("list[str]", table.column_names)
+    missing = [name for name in _COLUMNS if name not in there]
+    if missing:
+        has = listed(there) or "no columns"
+        raise InputError(f"{path}: '{missing[0]}' is missing; the data set has {has}, so it is not imitation's")
+    twice = [name for name in (*_COLUMNS, "rews", "infos") if there.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: '{twice[0]}' is there more than once; save it again")
+    if table.num_rows == 0:
+        raise InputError(f"{path}: has no episodes, so there is nothing to learn from")
+    if "rews" in there:
+        column = table.column("rews")
+        if _depth(column.type) != 1 or column.null_count or any(part.flatten().null_count for part in column.chunks):
+            raise InputError(f"{path}: 'rews' holds {in_words(column.type)}, but must hold numbers; save it again")
+
+
+def _depth(kind: Any) -> int | None:
+    """In how many lists there are numbers; none when there is something else."""
+    types, depth = importlib.import_module("pyarrow.types"), 0
+    while types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        kind, depth = kind.value_type, depth + 1
+    return depth if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) else None
 
 
 def _column(column: Any, name: str) -> list[Any]:
@@ -209,22 +238,25 @@ def _rows(path: Path, columns: Mapping[str, list[Any]], name: str) -> list[np.nd
     Errors: :class:`InputError` when they are not rows of numbers, or of different widths.
     """
     found: list[np.ndarray] = []
+    lengths_of = importlib.import_module("pyarrow.compute").list_value_length
     for episode, cell in enumerate(columns[name]):
-        depth = str(getattr(cell, "type", "nothing")).count("list<")
+        kind: Any = getattr(cell, "type", None)
+        depth = None if kind is None else _depth(kind)
         if depth != 1 or not len(cell) or cell.null_count or cell.flatten().null_count:
             raise InputError(
                 f"{path}: '{name}' of episode {episode} does not hold rows of numbers; only observations and actions "
                 "that are vectors can be read, so leave out images and dictionaries"
             )
-        widths = np.union1d([rows.shape[1] for rows in found[:1]], cell.value_lengths().to_numpy(zero_copy_only=False))
+        lengths = lengths_of(cell).to_numpy(zero_copy_only=False)
+        widths = np.union1d([rows.shape[1] for rows in found[:1]], lengths)
         if len(widths) > 1:
             raise InputError(f"{path}: '{name}' of episode {episode} has rows of different widths; save it again")
         found.append(cell.flatten().to_numpy(zero_copy_only=False).reshape(len(cell), *widths.astype(int)))
     return found
 
 
-def _time_limit(info: str | None) -> bool | None:
+def _time_limit(info: object) -> bool | None:
     """Whether an episode's last info (JSON) says that the time limit ended it; none where it does not say."""
-    found: Any = json.loads(info) if info else None
+    found: Any = parse_json(info) if isinstance(info, str) and info else None
     told = cast("dict[str, object]", found).get(_TRUNCATED) if isinstance(found, dict) else None
     return told if isinstance(told, bool) else None

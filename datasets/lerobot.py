@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 
 from ..robots import InputError, Task, nearest
+from .arrow_files import check_parquet, damages
 from .demonstrations import Demonstrations
 from .episodes import Arrays, last_rows, rows_within_episodes
-from .lerobot_writing import DATA, NAMES, OURS, STATE, pyarrow_part, write_lerobot
+from .lerobot_metadata import check_metadata, information, tasks
+from .lerobot_writing import NAMES, OURS, STATE, pyarrow_part, write_lerobot
+from .limits import in_words, listed, read_json
 from .reading import read_table
 from .table import MemoryTable
 
@@ -30,21 +33,20 @@ __all__ = ["claims", "open_lerobot", "read_lerobot", "write_lerobot"]
 
 _log = logging.getLogger(__name__)
 
-_VERSIONS = ("v2.0", "v2.1", "v3.0")
 _FIRST = (STATE, "observation.environment_state")
 _NEEDED = ("frame_index", "episode_index")
 _USED = (*NAMES.values(), "next.success", "timestamp", "index")
-_OLD_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+_SINGLE = (*_NEEDED, "next.reward", "next.done", "next.truncated", "next.success", "timestamp", "index")
 _TOLERANCE = 1e-4  # seconds; LeRobot's own
 
 
 def claims(path: Path) -> bool:
     """Whether a path is the folder of a LeRobot data set, or the ``info.json`` in it."""
     try:
-        information = json.loads((_folder(path) / "meta" / "info.json").read_text(encoding="utf-8"))
+        said = read_json(_folder(path) / "meta" / "info.json")
     except (OSError, ValueError):  # no such file, nobody's to read, or something else's
         return False
-    return isinstance(information, dict) and {"codebase_version", "features"} <= information.keys()
+    return isinstance(said, dict) and {"codebase_version", "features"} <= said.keys()
 
 
 def read_lerobot(
@@ -87,29 +89,28 @@ def open_lerobot(path: str | Path, *, observations: Sequence[str] | None = None)
     but images, frames are missing or not ``1/fps`` apart, or ``meta`` and ``data`` contradict each other.
     """
     folder = _folder(Path(path))
-    information = _information(folder)
-    features, rate = information["features"], float(information["fps"])
+    told = information(folder)
+    features, rate = told["features"], float(told["fps"])
     chosen = _chosen(folder, features, observations)
     wanted = [name for name in features if name in _USED or name.startswith(f"{OURS}.")]
     widths = {name: _width(folder, features, name) for name in (*_NEEDED, *chosen, *wanted)}
     columns, source = _frames(folder, widths)
     columns, source, starts = _in_order(folder, columns, source)
     _check_frames(folder, columns, starts, rate)
-    _check_metadata(folder, information, columns["episode_index"][starts, 0], starts, source)
-    arrays = {**_table(folder, columns, chosen, starts), **_remembered(folder, information, len(starts))}
+    check_metadata(folder, told, columns["episode_index"][starts, 0], starts, source)
+    arrays = {**_table(folder, columns, chosen, starts), **_remembered(folder, told, len(starts))}
     attributes: dict[str, Any] = {
-        "lerobot_version": information["codebase_version"],
-        "robot_type": information.get("robot_type"),
-        "control_rate": rate,
+        "lerobot_version": told["codebase_version"],
+        "robot_type": told.get("robot_type"),
         "observation_parts": json.dumps({name: widths[name] for name in chosen}),
         "observation_names": json.dumps({name: features[name].get("names") for name in chosen}),
-        "tasks": _tasks(folder),
+        "tasks": tasks(folder),
     }
     if features.get("action", {}).get("names") is not None:
         attributes["action_names"] = json.dumps(features["action"]["names"])
     if "next.success" in columns:
         attributes["episodes_succeeded"] = int(np.logical_or.reduceat(columns["next.success"][:, 0], starts).sum())
-    attributes.update(information.get(OURS, {}).get("attributes", {}))
+    attributes.update({**told.get(OURS, {}).get("attributes", {}), "control_rate": rate})
     attributes = {name: value for name, value in attributes.items() if value is not None}
     return MemoryTable(folder, arrays, attributes, "lerobot", {**NAMES, "observations": " + ".join(chosen)})
 
@@ -130,29 +131,6 @@ def _folder(path: Path) -> Path:
     return path.parent.parent if path.name == "info.json" else path
 
 
-def _information(folder: Path) -> dict[str, Any]:
-    """``meta/info.json``, with what is needed of it there."""
-    path = folder / "meta" / "info.json"
-    try:
-        information = json.loads(path.read_text(encoding="utf-8"))
-        version, rate = information["codebase_version"], float(information["fps"])
-        shapes = [[int(size) for size in feature["shape"]] for feature in information["features"].values()]
-        ours = information.get(OURS, {})
-        dictionaries = [ours.get("episodes", {}), ours.get("attributes", {}), *information["features"].values()]
-        sound = rate > 0 and bool(shapes) and all(isinstance(value, dict) for value in dictionaries)
-        sound = sound and all("dtype" in feature for feature in information["features"].values())
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: there is no LeRobot data set (no meta/info.json); give its folder") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: cannot be read ({error!r}); download or record the data set again") from error
-    if not sound:
-        raise InputError(f"{path}: its 'fps', 'features' or '{OURS}' are damaged; download or record it again")
-    if version not in _VERSIONS:
-        can = f"but {', '.join(_VERSIONS)} can be read; convert it with LeRobot"
-        raise InputError(f"{folder}: is of LeRobot's version {version}, {can}")
-    return information
-
-
 def _chosen(folder: Path, features: Mapping[str, Any], asked: Sequence[str] | None) -> list[str]:
     """The features that make up an observation; the others are named in the log."""
     all_of_them = [name for name in features if name.startswith("observation.")]
@@ -166,12 +144,12 @@ def _chosen(folder: Path, features: Mapping[str, Any], asked: Sequence[str] | No
         usable = list(asked)
     if not usable:
         raise InputError(
-            f"{folder}: its only observations are images or videos ({', '.join(all_of_them) or 'none at all'}), but "
+            f"{folder}: its only observations are images or videos ({listed(all_of_them) or 'none at all'}), but "
             f"numbers are needed; record it with '{STATE}', or take another data set"
         )
     pictures = [name for name in features if features[name]["dtype"] in ("image", "video")]
     if left := [name for name in features if name in {*pictures, *all_of_them} - {*usable}]:
-        _log.info("%s: left alone are %s", folder, ", ".join(left))
+        _log.info("%s: left alone are %s", folder, listed(left))
     return usable
 
 
@@ -180,14 +158,22 @@ def _width(folder: Path, features: Mapping[str, Any], name: str) -> int:
         raise InputError(f"{folder}: 'features' in meta/info.json lack '{name}'; record the data set again")
     shape, kind = features[name]["shape"], str(features[name]["dtype"])
     if len(shape) > 1 or (name == "action" and not kind.startswith("float")):
-        raise InputError(f"{folder}: '{name}' is {kind} {shape}, but must be a row of floats (one dimension)")
-    return int(shape[0]) if shape else 1
+        what = in_words(f"{kind} {shape}")
+        raise InputError(f"{folder}: '{in_words(name)}' is {what}, but must be a row of floats (one dimension)")
+    width = int(shape[0]) if shape else 1
+    if width < 1 or (width > 1 and name in _SINGLE):
+        raise InputError(f"{folder}: '{in_words(name)}' has shape {in_words(shape)}, but must be {_should(name)}")
+    return width
+
+
+def _should(name: str) -> str:
+    return "a single number" if name in _SINGLE else "numbers"
 
 
 def _frames(folder: Path, widths: Mapping[str, int]) -> tuple[Arrays, np.ndarray]:
     """The columns (N, width) of all files one after the other, and which file each row is from (N,)."""
     parquet = pyarrow_part("pyarrow.parquet")
-    files = sorted((folder / "data").glob("*/*.parquet"))
+    files = [path for path in sorted((folder / "data").glob("*/*.parquet")) if path.is_file()]
     if not files:
         raise InputError(f"{folder}: 'data' has no .parquet files; download the data set again, its data included")
     found: list[Arrays] = []
@@ -195,16 +181,18 @@ def _frames(folder: Path, widths: Mapping[str, int]) -> tuple[Arrays, np.ndarray
         try:
             with parquet.ParquetFile(file) as opened:
                 if lacking := widths.keys() - set(opened.schema_arrow.names):
-                    raise InputError(f"{file}: '{min(lacking)}' is missing, which is one of 'features' in info.json")
+                    name = in_words(min(lacking))
+                    raise InputError(f"{file}: '{name}' is missing, which is one of 'features' in info.json")
+                check_parquet(file, opened, widths)
                 table = opened.read(columns=list(widths))
-        except (OSError, ValueError, TypeError, NotImplementedError) as error:
-            if isinstance(error, InputError):
-                raise
+                found.append({name: _matrix(file, name, table.column(name), width) for name, width in widths.items()})
+        except InputError:
+            raise
+        except damages() as error:
             raise InputError(
-                f"{file}: cannot be read ({' '.join(str(error).split())}); copy it again, or, where a recording was "
+                f"{file}: cannot be read ({in_words(error)}); copy it again, or, where a recording was "
                 "not finalized, record it again"
             ) from error
-        found.append({name: _matrix(file, name, table.column(name), width) for name, width in widths.items()})
     names = np.array([file.relative_to(folder).as_posix() for file in files], object)
     source = np.repeat(names, [len(columns["frame_index"]) for columns in found])
     if not len(source):
@@ -217,15 +205,19 @@ def _matrix(file: Path, name: str, column: Any, width: int) -> np.ndarray:
     types, array = pyarrow_part("pyarrow.types"), column.combine_chunks()
     nested = types.is_list(array.type) or types.is_large_list(array.type) or types.is_fixed_size_list(array.type)
     if array.null_count:
-        raise InputError(f"{file}: '{name}' is empty in {array.null_count} of {len(array)} rows; record it again")
+        raise InputError(
+            f"{file}: '{in_words(name)}' is empty in {array.null_count} of {len(array)} rows; record it again"
+        )
     sizes = pyarrow_part("pyarrow.compute").list_value_length(array).to_numpy() if nested else np.ones(len(array))
     flat = (array.flatten() if nested else array).to_numpy(zero_copy_only=False)
-    if (sizes != width).any() or flat.dtype.kind not in "fiub":
+    kinds = "iu" if name in _NEEDED else "fiub"
+    if (sizes != width).any() or flat.dtype.kind not in kinds:
+        what = "whole numbers" if kinds == "iu" else "numbers"
         raise InputError(
-            f"{file}: '{name}' holds {array.type}, but by 'features' in meta/info.json rows of {width} numbers; "
-            "correct the one or the other"
+            f"{file}: '{in_words(name)}' holds {in_words(array.type)}, but by 'features' in meta/info.json rows of "
+            f"{width} {what}; correct the one or the other"
         )
-    return flat.reshape(-1, width)
+    return flat.reshape(len(array), width)
 
 
 def _in_order(folder: Path, columns: Arrays, source: np.ndarray) -> tuple[Arrays, np.ndarray, np.ndarray]:
@@ -286,87 +278,6 @@ def _check_frames(folder: Path, columns: Arrays, starts: np.ndarray, rate: float
         _log.warning("%s: 'index' does not count the frames from 0; it is not used here, but LeRobot uses it", folder)
 
 
-def _check_metadata(
-    folder: Path, information: Mapping[str, Any], episodes: np.ndarray, starts: np.ndarray, source: np.ndarray
-) -> None:
-    """Refuse data whose episodes are not those of ``meta``; log what else is wrong there and harms nobody here."""
-    told = _told(folder, information)
-    lengths = dict(zip(episodes.tolist(), np.diff(np.append(starts, len(source))).tolist(), strict=True))
-    files = dict(zip(episodes.tolist(), source[starts].tolist(), strict=True))
-    if missing := sorted(told.keys() - lengths.keys()):
-        file = told[missing[0]][1]
-        gone = "has no frames of it" if (folder / file).exists() else "is missing"
-        raise InputError(
-            f"{folder}: episode {missing[0]} is not in 'data' ({len(missing)} of {len(told)} are not): {file}, where "
-            f"it is by 'meta', {gone}; download or copy the data set again"
-        )
-    if unknown := sorted(lengths.keys() - told.keys()):
-        raise InputError(
-            f"{folder}: 'meta' knows nothing of episode {unknown[0]} in {files[unknown[0]]}: the recording was not "
-            "finished, or files of two data sets are mixed; copy it again, or remove that episode"
-        )
-    if differing := [episode for episode, length in lengths.items() if told[episode][0] != length]:
-        episode = differing[0]
-        raise InputError(
-            f"{folder}: episode {episode} has {lengths[episode]} frames in {files[episode]}, but {told[episode][0]} by "
-            f"'meta' ({len(differing)} of {len(told)} differ); download or record it again"
-        )
-    for name, there in (("total_episodes", len(lengths)), ("total_frames", len(source))):
-        if information.get(name, there) != there:
-            raise InputError(
-                f"{folder}: '{name}' in meta/info.json is {information[name]}, but there are {there}: files are "
-                "missing, or it was edited; download the data set again, or correct the number"
-            )
-    if elsewhere := [episode for episode, file in files.items() if told[episode][1] != file]:
-        _log.warning(
-            "%s: 'meta' names another file for %d of %d episodes (episode %d: %s, but it is in %s); the data's own "
-            "'episode_index' is trusted",
-            folder, len(elsewhere), len(files), elsewhere[0], told[elsewhere[0]][1], files[elsewhere[0]],
-        )  # fmt: skip
-    if [told[episode][2] for episode in files if told[episode][2] is not None] not in ([], starts.tolist()):
-        _log.warning("%s: 'dataset_from_index' in 'meta' is wrong; it is not used here, but LeRobot uses it", folder)
-
-
-def _told(folder: Path, information: Mapping[str, Any]) -> dict[int, tuple[int, str, int | None]]:
-    """What ``meta`` says of each episode: its length, file, and, in version 3.0, first row."""
-    old = str(information["codebase_version"]).startswith("v2")
-    pattern, chunk = str(information.get("data_path", _OLD_DATA if old else DATA)), information.get("chunks_size", 1000)
-    found: dict[int, tuple[int, str, int | None]] = {}
-    files = [folder / "meta" / "episodes.jsonl"] if old else sorted((folder / "meta" / "episodes").glob("*/*.parquet"))
-    if not files or not files[0].exists():
-        where = "meta/episodes.jsonl" if old else "meta/episodes/*/*.parquet"
-        raise InputError(f"{folder}: {where} is missing, which tells of its episodes; download the data set again")
-    for file in files:
-        try:
-            for row in _lines(file) if old else _parquet_rows(file, stop="stats/"):
-                episode = int(row["episode_index"])
-                place = {"episode_chunk": episode // chunk, "episode_index": episode}
-                if not old:
-                    place = {name: int(row[f"data/{name}"]) for name in ("chunk_index", "file_index")}
-                if episode in found:
-                    raise InputError(f"{file}: tells of episode {episode} twice; download or record the data set again")
-                found[episode] = (int(row["length"]), pattern.format(**place), row.get("dataset_from_index"))
-        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{file}: cannot be read ({error!r}); download it again, or, where a recording was not finalized, "
-                "record it again"
-            ) from error
-    return found
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _parquet_rows(file: Path, stop: str = " ") -> list[dict[str, Any]]:
-    """The rows of a small table, without the columns whose names begin with ``stop``."""
-    with pyarrow_part("pyarrow.parquet").ParquetFile(file) as opened:
-        names = [name for name in opened.schema_arrow.names if not name.startswith(stop)]
-        return opened.read(columns=names).to_pylist()
-
-
 def _table(folder: Path, columns: Arrays, chosen: list[str], starts: np.ndarray) -> Arrays:
     """The columns by D4RL's names."""
     count, truncated = len(columns["frame_index"]), columns.get("next.truncated")
@@ -385,16 +296,3 @@ def _table(folder: Path, columns: Arrays, chosen: list[str], starts: np.ndarray)
         if name.startswith(f"{OURS}."):
             arrays[f"infos/{name.removeprefix(f'{OURS}.').replace('.', '/')}"] = columns[name]
     return arrays
-
-
-def _tasks(folder: Path) -> list[str]:
-    """What the robot was told to do, in words; more than one is logged, as they are not kept apart."""
-    old, new = folder / "meta" / "tasks.jsonl", folder / "meta" / "tasks.parquet"
-    try:
-        rows = _parquet_rows(new) if new.exists() else _lines(old) if old.exists() else []
-        tasks = [str(text) for row in rows for name, text in row.items() if name != "task_index"]
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder}: meta/tasks cannot be read ({error!r}); download it again") from error
-    if len(tasks) > 1:
-        _log.warning("%s: holds %d tasks (%s), which are read as one", folder, len(tasks), "; ".join(tasks))
-    return tasks

@@ -17,13 +17,14 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Space
 
-from ..robots import InputError, Task, find_task
+from ..robots import InputError, Task
 from .demonstrations import Demonstrations
 from .episodes import Arrays
+from .limits import in_words, listed, read_json
+from .minari_checking import environment_of, storage_of
 from .minari_writing import (
     GOAL,
     ID,
@@ -32,7 +33,6 @@ from .minari_writing import (
     REFERENCES,
     data_folder,
     datasets_folder,
-    in_words,
     minari_part,
     not_installed,
     write_minari,
@@ -46,11 +46,6 @@ _log = logging.getLogger(__name__)
 
 _NAMES = {"terminals": "terminations", "timeouts": "truncations", "metadata/episode_seeds": "seed"}
 _NOT_SAID = ("observation_space", "action_space", "env_spec", "eval_env_spec", "dataset_size", OURS)
-# Wrappers that change neither observations nor actions.
-_HARMLESS = ("TimeLimit", "OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "Monitor", "DataCollector")
-# What minari, h5py and pyarrow raise over a damaged data set (these types, by reading and by trial).
-_DAMAGE = (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AssertionError, gymnasium.error.Error)
-
 Part = tuple[str, int, tuple[str, ...]]  # of an observation: its name, its width, and the way to it
 
 
@@ -90,19 +85,20 @@ def open_minari(name_or_path: str | Path, *, download: bool = False) -> MemoryTa
     """
     folder = _found(name_or_path, download)
     with _damage(folder):
-        storage = minari_part("minari.dataset.minari_storage").MinariStorage.read(folder)
-        metadata = storage.read_raw_metadata(folder)
+        metadata = read_json(folder / "metadata.json")
+        storage = storage_of(folder, metadata)
         numbers = range(int(metadata["total_episodes"]))
         parts = _parts(folder, storage.observation_space)
-        if not isinstance(storage.action_space, Box):
-            raise InputError(f"{folder}: its actions are {storage.action_space}, but only continuous ones can be used")
+        if not isinstance(storage.action_space, Box) or storage.action_space.dtype == np.uint8:  # these are pictures
+            called = in_words(storage.action_space)
+            raise InputError(f"{folder}: its actions are {called}, but only continuous ones can be used")
         told = storage.get_episode_metadata(numbers)
         both = zip(storage.get_episodes(numbers), told, strict=True)
         arrays = _joined(folder, [_rows(folder, parts, *episode) for episode in both])
     ours = metadata.get(OURS, {})
     if not isinstance(ours, dict):
         raise InputError(f"{folder}: '{OURS}' in metadata.json is damaged; record the data set again")
-    attributes = {**_environment(folder, metadata), **ours}
+    attributes = {**environment_of(folder, metadata), **ours}
     for name, value in metadata.items():
         if name not in _NOT_SAID and value is not None:
             attributes[name] = json.dumps(value) if isinstance(value, dict) else value
@@ -121,9 +117,9 @@ def _damage(folder: Path) -> Generator[None]:
         yield
     except ImportError as error:  # the storage's own package
         raise not_installed(error) from error
-    except _DAMAGE as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # minari, and the packages that it reads with, raise what they like over damage
         raise InputError(
             f"{folder}: cannot be read, so the data set is incomplete or damaged ({in_words(error)}); download or "
             "record it again"
@@ -167,9 +163,11 @@ def _parts(folder: Path, space: Space[Any], way: tuple[str, ...] = ()) -> list[P
     if isinstance(space, Dict):
         order = GOAL if set(space.spaces) == set(GOAL) else space.spaces
         return [part for key in order for part in _parts(folder, space.spaces[key], (*way, key))]
-    called = f"observation '{'/'.join(way)}'" if way else "observation"
+    called = in_words(f"observation '{'/'.join(way)}'") if way else "observation"
     if not isinstance(space, Box):
-        raise InputError(f"{folder}: its {called} is {space}, but observations must be numbers (Box, or Dict of Box)")
+        raise InputError(
+            f"{folder}: its {called} is {in_words(space)}, but observations must be numbers (Box, or Dict of Box)"
+        )
     if space.dtype == np.uint8 or len(space.shape) > 2:
         raise InputError(
             f"{folder}: its {called} is an image ({space.dtype}, {space.shape}), but observations must be numbers; "
@@ -229,8 +227,8 @@ def _seen(folder: Path, parts: Sequence[Part], episode: Mapping[str, Any], steps
         part = np.asarray(part)
         if len(part) not in (steps, steps + 1) or part.size != size * len(part):
             raise InputError(
-                f"{folder}: '{name}' of episode {episode['id']} has shape {part.shape} but must have {steps + 1} rows "
-                f"of {size} numbers"
+                f"{folder}: '{in_words(name)}' of episode {episode['id']} has shape {part.shape} but must have "
+                f"{steps + 1} rows of {size} numbers"
             )
         found.append(part.reshape(len(part), size))
     seen = np.concatenate([part[: min(map(len, found))] for part in found], axis=1)
@@ -255,32 +253,10 @@ def _joined(folder: Path, episodes: Sequence[tuple[Arrays, bool]]) -> Arrays:
     elif "metadata/episode_seeds" in arrays:
         arrays["metadata/episode_seeds"] = arrays["metadata/episode_seeds"].astype(np.int64)
     if lost:
-        called = ", ".join(sorted(name.rpartition("/")[2] for name in lost))
+        called = listed(sorted(name.rpartition("/")[2] for name in lost))
         _log.warning("%s: left out is what not every episode has, or not as a number of 63 bits: %s", folder, called)
     arrays = {name: array for name, array in arrays.items() if name not in lost}
     if "infos/next_observations" in arrays:
         arrays["next_observations"] = arrays.pop("infos/next_observations")
     arrays["metadata/episode_starts"] = np.cumsum([0, *(len(rows["rewards"]) for rows in whole[:-1])])
     return arrays
-
-
-def _environment(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """``env_id`` and ``env_kwargs`` from the data set's ``env_spec``; nothing where it has none."""
-    if metadata.get("env_spec") is None:
-        return {}
-    try:
-        spec = dict(json.loads(metadata["env_spec"]))
-        environment_id, keywords = str(spec["id"]), dict(spec.get("kwargs") or {})
-        wrappers = [str(wrapper["name"]) for wrapper in spec.get("additional_wrappers") or ()]
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(f"{folder}: 'env_spec' in metadata.json is damaged ({error}); download it again") from error
-    if changing := [name for name in wrappers if name not in _HARMLESS]:
-        _log.warning("%s: was recorded through %s, which may change what it holds", folder, ", ".join(changing))
-    # It repeats the arguments of the registration. An environment that is none here is refused when the table is read.
-    with contextlib.suppress(InputError):
-        find_task(environment_id)
-    registered = gymnasium.registry.get(environment_id)
-    usual = {} if registered is None else json.loads(json.dumps(registered.kwargs, default=str))
-    keywords = {name: value for name, value in keywords.items() if name not in usual or usual[name] != value}
-    keywords["max_episode_steps"] = spec.get("max_episode_steps")
-    return {"env_id": environment_id, "env_kwargs": json.dumps(keywords, sort_keys=True)}

@@ -29,6 +29,7 @@ from .d4rl import add_states, arrays_of, attributes_of
 from .demonstrations import Demonstrations
 from .episodes import Arrays, last_rows
 from .lerobot_writing import as_json, put_in_place
+from .limits import in_words, read_json
 from .reading import STATES, normalised_actions
 from .recorded import World, task_named
 
@@ -50,7 +51,7 @@ def data_folder(path: Path) -> Path | None:
     """The folder with a data set's ``metadata.json``, from it, the folder above it, or the HDF5 file in it."""
     for folder in (path / "data", path, path.parent if path.name == "main_data.hdf5" else path):
         with contextlib.suppress(OSError, ValueError):  # no such file, nobody's to read, or something else's
-            metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+            metadata = read_json(folder / "metadata.json")
             if isinstance(metadata, dict) and {"data_format", "total_episodes"} <= metadata.keys():
                 return folder
     return None
@@ -70,11 +71,6 @@ def minari_part(name: str) -> Any:
 def not_installed(error: ImportError) -> InputError:
     """What to say when minari, or what one of its storages needs, is not installed."""
     return InputError(f"Minari data sets need what is not installed ({error}): pip install 'understudy[minari]'")
-
-
-def in_words(error: Exception) -> str:
-    """What an exception says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def write_minari(

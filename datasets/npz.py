@@ -16,19 +16,12 @@ which only the starts or lengths are known just stop: as at a time limit, withou
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import logging
-import math
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,14 +29,16 @@ from numpy.typing import ArrayLike
 from ..robots import InputError, Task, find_task, nearest
 from .d4rl import add_states, arrays_of, attributes_of
 from .demonstrations import Demonstrations
-from .episodes import Arrays, last_rows
+from .episodes import Arrays, last_rows, rising, starts_of
 from .hdf5 import check_target, write_atomically
 from .imitation_folder import ended_by_task, needed, trajectories_table
+from .limits import in_words
+from .npz_archive import claims, read_archive
 from .reading import FLATTENED, STATES, normalised_actions, read_table
 from .recorded import World, task_named
 from .table import MemoryTable
 
-_log = logging.getLogger(__name__)
+__all__ = ["ALIASES", "claims", "from_arrays", "open_arrays", "open_npz", "read_npz", "write_npz"]
 
 # Short names for arrays, and what D4RL calls them.
 ALIASES: Mapping[str, str] = MappingProxyType(
@@ -69,20 +64,7 @@ _PER_EPISODE = {"infos/final_observations", *(key for key in _KEYS if key.starts
 _MARKS = ("terminals", "timeouts", "dones")
 _STABLE_BASELINES = {"obs", "actions", "rewards", "episode_returns", "episode_starts"}
 _IMITATION = {"obs", "acts", "terminal", "indices"}
-# What zipfile, zlib and NumPy raise over damaged archives, found by spoiling bytes of them.
-_DAMAGES = (OSError, EOFError, ValueError, RuntimeError, MemoryError, SyntaxError, tokenize.TokenError, struct.error)
-_ATTRIBUTES, _MEMBER = "attributes", ".npy"
-
-
-def claims(path: Path) -> bool:
-    """Whether it is called .npz, or is a zip archive with arrays in it."""
-    if path.suffix.lower() == ".npz":
-        return path.is_file()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(_MEMBER) for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+_ATTRIBUTES = "attributes"
 
 
 def read_npz(path: str | Path, task: Task | None = None) -> Demonstrations:
@@ -99,8 +81,7 @@ def open_npz(path: Path, task: Task | None = None) -> MemoryTable:
     Errors: :class:`InputError` when the archive is missing, damaged or empty, an array of it holds objects, or the
     marks of its episodes need a task to be understood and none is given; and as :func:`open_arrays`.
     """
-    arrays = _read_archive(path)
-    attributes = _read_attributes(path, arrays.pop(_ATTRIBUTES, None))
+    arrays, attributes = read_archive(path, _is_known, _IMITATION)
     if arrays.keys() >= _IMITATION:
         return trajectories_table(path, arrays, needed(path, task))
     finished = arrays.keys() >= _STABLE_BASELINES and not set(_MARKS) & arrays.keys()
@@ -192,81 +173,6 @@ def _plain(value: object) -> object:
     raise TypeError(f"{value!r} is no number or text")
 
 
-# Archives.
-
-
-def _read_archive(path: Path) -> Arrays:
-    """The known arrays of an archive by name. Nothing is unpickled, and no more is read than is there."""
-    try:
-        with path.open("rb") as file:
-            zipped = zipfile.is_zipfile(file)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file; check the path") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
-    if not zipped:
-        raise InputError(f"{path}: is no .npz archive, or not all of one; copy it again, or save it with numpy.savez")
-    found: Arrays = {}
-    with _damage(path, "its table of contents"), zipfile.ZipFile(path) as archive:
-        items = [item for item in archive.infolist() if item.filename.endswith(_MEMBER)]
-        members = {item.filename.removesuffix(_MEMBER): item for item in items}
-        if not members:
-            raise InputError(f"{path}: holds no arrays, so there is nothing to learn from")
-        imitation = members.keys() >= _IMITATION
-        wanted = [name for name in members if _is_known(name) or (imitation and name in _IMITATION)]
-        for name in wanted + [_ATTRIBUTES] * (_ATTRIBUTES in members):
-            with _damage(path, f"'{name}'"), archive.open(members[name]) as stream:
-                found[name] = _read_member(path, name, members[name].file_size, stream)
-    if others := sorted(members.keys() - found.keys()):
-        remark = "; infos are pickled objects, whose loading could run code" if "infos" in others else ""
-        _log.info("%s: leaves %s alone%s", path, ", ".join(others), remark)
-    return found
-
-
-def _read_member(path: Path, name: str, size: int, stream: Any) -> np.ndarray:
-    """One array from its member of so many bytes, after a look at what its header promises."""
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"header of version {version}")
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, columns_first, kind = header(stream)
-    if kind.hasobject:
-        raise InputError(
-            f"{path}: '{name}' holds Python objects, which would have to be unpickled and could run code; where it "
-            "came from, make it an array of numbers and save it again"
-        )
-    promised, held = math.prod(shape) * kind.itemsize, size - stream.tell()
-    if promised != held or min(shape, default=0) < 0:
-        raise InputError(
-            f"{path}: '{name}' promises {promised} bytes for its shape {shape} but holds {held}, so the archive is "
-            "damaged; copy or record it again"
-        )
-    numbers = np.frombuffer(stream.read(), kind) if promised else np.empty(0, kind)
-    return numbers.reshape(shape, order="F" if columns_first else "C").copy()
-
-
-@contextlib.contextmanager
-def _damage(path: Path, what: str) -> Generator[None]:
-    """Turn what is raised over a damaged archive into one sentence."""
-    try:
-        yield
-    except (*_DAMAGES, zipfile.BadZipFile, zlib.error) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{path}: {what} cannot be read, so the archive is incomplete or damaged ({said}); copy or record it again"
-        ) from error
-
-
-def _read_attributes(path: Path, text: np.ndarray | None) -> dict[str, Any]:
-    try:
-        attributes: Any = json.loads(str(text)) if text is not None else {}
-    except ValueError:
-        attributes = None
-    if not isinstance(attributes, dict):
-        raise InputError(f"{path}: '{_ATTRIBUTES}' is no JSON object; write the archive again, or leave it out")
-    return cast("dict[str, Any]", attributes)
-
-
 # Arrays.
 
 
@@ -289,9 +195,10 @@ def _open(
             names[key] = name
     for key in ("observations", "next_observations", "infos/final_observations"):
         if key in found and (found[key].ndim != 2 or found[key].dtype.kind in "USu"):
+            kind, shape = in_words(found[key].dtype), found[key].shape
             raise InputError(
-                f"{path}: '{names.get(key, key)}' has {found[key].dtype} of shape {found[key].shape}, but only rows of "
-                "floats (N, O) can be learned from, and no images, texts or counts; give state observations"
+                f"{path}: '{names.get(key, key)}' has {kind} of shape {shape}, but only rows of floats (N, O) can be"
+                "  learned from, and no images, texts or counts; give state observations"
             )
     table = MemoryTable(path, found, attributes, "npz", names)
     if "observations" in found:
@@ -335,21 +242,21 @@ def _starts(table: MemoryTable, arrays: Arrays, count: int) -> np.ndarray | None
     key, lengths_key = "metadata/episode_starts", "metadata/episode_lengths"
     if key in arrays:
         given = arrays[key].reshape(-1)
-        if given.dtype.kind == "b" or (len(given) == count and len(given) and given[0] == 1):
+        numeric = given.dtype.kind in "iuf" and len(given) == count and len(given) > 0
+        if given.dtype.kind == "b" or (numeric and given[0] == 1):
             flags = table.flags(key, count)
             if not flags[0]:
                 raise InputError(f"{table.path}: '{table.called(key)}' must be true in row 0, where an episode starts")
             arrays[key] = np.flatnonzero(flags)
             return arrays[key]
         starts = table.integers(key).astype(np.int64)
-        rises = len(starts) and starts[0] == 0 and (np.diff(starts) > 0).all() and starts[-1] < count
-        if not rises:
+        if not rising(starts, count):
             raise InputError(f"{table.path}: '{table.called(key)}' must rise from 0 and stay below the {count} rows")
         return starts
     if lengths_key in arrays:
         lengths = table.integers(lengths_key).astype(np.int64)
-        if (lengths > 0).all() and lengths.sum() == count:
-            return np.cumsum(lengths) - lengths
+        if (starts := starts_of(lengths, count)) is not None:
+            return starts
         if not set(_MARKS) & arrays.keys():  # otherwise they are of the episodes before rows were taken out
             raise InputError(
                 f"{table.path}: '{table.called(lengths_key)}' must be positive and sum to the {count} rows, but sum to "

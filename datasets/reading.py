@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import numpy as np
 from ..robots import InputError, Task
 from .demonstrations import Demonstrations
 from .episodes import Arrays, last_rows, leave_out, read_episode_starts, read_per_episode, read_times
-from .recorded import World, finite_number, recorded_environment, task_for
+from .limits import in_words, parse_json
+from .recorded import World, finite_number, recorded_environment, world_for
 from .table import Table
 
 HORIZON = "horizon"  # attribute: how long an episode could last, where no environment is named
@@ -45,7 +45,7 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
     if (finite_number(path, attributes, "understudy_format") or 0) > FORMAT:
         raise InputError(f"{path}: was written by a newer understudy; update understudy to read it")
     recorded = recorded_environment(path, attributes)
-    world = World.of(task_for(path, task, attributes, recorded))
+    world = world_for(path, task, attributes, recorded)
     acted = "actions" in table
     remark = "" if recorded is None else f"; it was recorded on {recorded}"
     if world.task.disturbances.removed:
@@ -151,20 +151,21 @@ def _read_states(table: Table, columns: Arrays, starts: np.ndarray, world: World
     """Reassemble simulator states (N, S) in this MuJoCo's order from the components that the file has."""
     layout, count = world.layout, len(columns["rewards"])
     try:
-        told = json.loads(str(description))
+        told = parse_json(description)
         sizes, left_out = dict(told["sizes"]), dict(told["left_out"])
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise InputError(f"{table.path}: attribute '{STATES}' is damaged; record the file again") from error
     components: Arrays = {}
     for name, size in sizes.items():
         if left_out.get(name) == AS_RESET:
             continue
-        if layout.sizes.get(name) != size:
+        if name not in layout.sizes or layout.sizes[name] != size:
             raise InputError(
-                f"{table.path}: its simulator states have {size} numbers of '{name}' where {world.description} "
+                f"{table.path}: its simulator states have {in_words(size)} numbers of '{in_words(name)}' where "
+                f"{world.description} "
                 f"has {layout.sizes.get(name, 0)}; use the MuJoCo version and model it was recorded with"
             )
-        if left_out.get(name) == PRECEDING_ACTION:
+        if left_out.get(name) == PRECEDING_ACTION and size == columns["actions"].shape[1]:
             components[name] = world.preceding_controls(columns["actions"], starts)
         else:
             key = f"infos/{name}" if name in ("qpos", "qvel") else f"infos/simulator/{name}"

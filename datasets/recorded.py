@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -14,8 +13,11 @@ import numpy as np
 
 from ..robots import TASKS, InputError, Spaces, Task, find_task, task_of_environment
 from .demonstrations import Demonstrations
+from .limits import in_words, parse_json
 from .states import StateLayout
 
+_CELLS = 2500  # of a maze, that an environment can be made of in a second
+_SLOWEST = 1.0  # Hz: a step of something slower takes MuJoCo for ever
 _log = logging.getLogger(__name__)
 
 
@@ -89,19 +91,62 @@ def recorded_environment(path: Path, attributes: Mapping[str, Any]) -> Recorded 
         return None
     text = attributes.get("env_kwargs", "{}")
     try:
-        keywords = json.loads(text)
-    except (TypeError, ValueError):
+        keywords = parse_json(text)
+    except ValueError:
         keywords = None
-    if not isinstance(environment_id, str) or not isinstance(keywords, dict):
+    named = isinstance(environment_id, str) and environment_id.isprintable()
+    if not named or not isinstance(keywords, dict):
         raise InputError(
-            f"{path}: attributes 'env_id' and 'env_kwargs' are {environment_id!r} and {text!r} but must be "
-            "an environment id and its arguments as a JSON object"
+            f"{path}: attributes 'env_id' and 'env_kwargs' are {in_words(repr(environment_id))} and "
+            f"{in_words(repr(text))} but must be an environment id and its arguments as a JSON object"
         )
     keywords = cast(dict[str, Any], keywords)
     # These two say how it was run, not which environment it was.
     limit = keywords.pop("max_episode_steps", None)
     keywords.pop("render_mode", None)
     return Recorded(environment_id, keywords, limit if isinstance(limit, int) and limit > 0 else None)
+
+
+def world_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recorded: Recorded | None) -> World:
+    """The world of the task to read a file for.
+
+    Errors: :class:`InputError` as :func:`task_for`, and when the environment that the file names cannot be made or
+    stepped with the arguments that it names.
+    """
+    found = task_for(path, task, attributes, recorded)
+    if task is not None or found in TASKS.values():
+        return World.of(found)
+    name = in_words(describe(found.environment_id, found.keywords))
+    try:
+        if not _sound_maze(found.keywords):
+            raise ValueError("its maze has no two places, or too many")
+        world = World.of(found)
+        if not world.spaces.control_rate >= _SLOWEST:
+            raise ValueError(f"it would act {world.spaces.control_rate:.2g} times a second, as nothing does")
+        environment = found.make()
+        try:
+            environment.reset(seed=0)
+            environment.step(np.zeros(world.spaces.action_size, np.float32))
+        finally:
+            environment.close()
+    except Exception as error:  # over arguments that are not meant for it, an environment can raise anything
+        why = in_words(error)
+        raise InputError(f"{path}: names {name}, which cannot be made ({why}); give the task to use it for") from error
+    return world
+
+
+def _sound_maze(keywords: Mapping[str, Any]) -> bool:
+    """Whether a maze among an environment's arguments is one that gymnasium-robotics can make, and starts in.
+
+    It draws a place until that is not the goal's, for ever if there is no other (envs/maze/maze_v4.py and
+    maze_env.py), and MuJoCo's time grows with the square of the walls.
+    """
+    if "maze_map" not in keywords:
+        return True
+    cells = [cell for row in keywords["maze_map"] for cell in row]
+    starts, goals, either, free = (cells.count(cell) for cell in ("r", "g", "c", 0))
+    apart = starts > 0 or either > 1 or (either == 0 and (free > 1 or goals > 0))
+    return apart and len(cells) <= _CELLS
 
 
 def task_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recorded: Recorded | None) -> Task:
@@ -113,12 +158,19 @@ def task_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recor
     if task is None and recorded is None and not isinstance(named, str):
         raise InputError(f"{path}: does not say on which environment it was recorded; give the task")
     if task is None and isinstance(named, str):
-        task = TASKS.get(named) if recorded is not None else find_task(named)
+        task = TASKS.get(named) if recorded is not None else _named_task(path, named)
     if task is not None and recorded is not None:
         check_environment(path, task, recorded)
     if task is not None or recorded is None:
         return cast(Task, task)
     return task_of_environment(recorded.environment_id, recorded.keywords) or _registered_task(path, recorded)
+
+
+def _named_task(path: Path, name: str) -> Task:
+    try:
+        return find_task(name)
+    except InputError as error:
+        raise InputError(f"{path}: was recorded in task {in_words(name)}, which is none here; give the task") from error
 
 
 def _which(recorded: Recorded) -> str:
@@ -139,11 +191,12 @@ def check_environment(source: Path | str, task: Task, recorded: Recorded) -> Non
     same_family = bool(version) and task.environment_id.startswith(f"{family}-v")
     if not same_family or recorded.environment_id == task.environment_id:
         raise InputError(
-            f"{source}: was recorded on {recorded}, but task {task.name} is {wanted}; "
+            f"{source}: was recorded on {in_words(recorded)}, but task {task.name} is {wanted}; "
             f"give the task it was recorded on{_which(recorded)}, or demonstrations of this one"
         )
     # Arguments mean different things in different versions; sizes are compared when the arrays are read.
-    _log.warning("%s: was recorded on %s and is used for %s, whose physics may differ", source, recorded, wanted)
+    was = in_words(recorded)
+    _log.warning("%s: was recorded on %s and is used for %s, whose physics may differ", source, was, wanted)
 
 
 def _registered_task(path: Path, recorded: Recorded) -> Task:
@@ -151,7 +204,7 @@ def _registered_task(path: Path, recorded: Recorded) -> Task:
         return dataclasses.replace(find_task(recorded.environment_id), keywords=dict(recorded.keywords))
     except InputError as error:
         raise InputError(
-            f"{path}: was recorded on {recorded}, which is no task here; give the task to use it for"
+            f"{path}: was recorded on {in_words(recorded)}, which is no task here; give the task to use it for"
         ) from error
 
 
@@ -176,6 +229,10 @@ def finite_number(path: Path, attributes: Mapping[str, Any], name: str) -> float
     value = attributes.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"{path}: attribute '{name}' is {value!r} but must be a finite number")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{path}: attribute '{name}' is {in_words(repr(value))} but must be a finite number")
+    return number

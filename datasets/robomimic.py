@@ -18,14 +18,15 @@ widths by key, in order), which is ours, knows better. Ours too, and ignored by 
 ``data``, ``understudy_*`` of a demo, and its group ``understudy`` of arrays by D4RL's names.
 """
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 # (h5py brings no types.)
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,38 +36,35 @@ import gymnasium
 import h5py
 import numpy as np
 
-from ..robots import InputError, Task, find_task, nearest, observation_parts, task_of_environment
-from .d4rl import add_states, arrays_of, attributes_of
+from ..robots import InputError, Task, find_task, nearest, task_of_environment
 from .d4rl_adapting import adapted
 from .d4rl_table import DATASETS
 from .demonstrations import Demonstrations
 from .episodes import Arrays, last_rows
-from .hdf5 import Hdf5File, check_target, plain, write_atomically
-from .reading import FLATTENED, STATES, normalised_actions, read_table
-from .recorded import World, recorded_environment, task_named
+from .hdf5 import DAMAGES, Hdf5File, plain
+from .limits import in_words, listed, parse_json
+from .reading import FLATTENED, STATES, read_table
+from .recorded import recorded_environment
+from .robomimic_writing import COLUMNS, GYM, OWN, PARTS, PER_EPISODE, write_robomimic
 from .table import MemoryTable
+
+__all__ = ["claims", "open_robomimic", "read_robomimic", "write_robomimic"]
 
 _log = logging.getLogger(__name__)
 
-_PARTS, _OWN, _FLAT = "observation_parts", "understudy", "flat"
-_GYM = 2  # the type of environment; 1 is robosuite, 3 iGibson's MOMART (robomimic/envs/env_base.py)
-_NAME = re.compile(r"demo_(\d+)")
-# Attributes of a demo.
-_PER_EPISODE = {
-    f"metadata/episode_{name}": f"{_OWN}_{name.removesuffix('s')}"
-    for name in ("returns", "lengths", "terminated", "seeds")
-}
-_COLUMNS, _OBSERVATIONS = ("actions", "rewards"), {"observations": "obs", "next_observations": "next_obs"}
-_COMPRESSION: Mapping[str, Any] = {"shuffle": True, "compression": "gzip"}
+_NAME = re.compile(r"demo_([0-9]{1,9})")
 
 
 def claims(path: Path) -> bool:
     """Whether it is an HDF5 file with ``data/demo_<k>``."""
     try:
         with h5py.File(path, "r") as file:
-            data = file.get("data")
-            return isinstance(data, h5py.Group) and any(_NAME.fullmatch(str(name)) for name in data)
-    except (OSError, RuntimeError, ValueError, KeyError):
+            links: Any = file.id.links
+            if not links.exists(b"data") or links.get_info(b"data").type != h5py.h5l.TYPE_HARD:
+                return False  # a link into another file may wait for ever
+            data: Any = h5py.h5o.open(file.id, b"data")
+            return isinstance(data, h5py.h5g.GroupID) and any(_NAME.fullmatch(name.decode()) for name in data)
+    except DAMAGES:
         return False
 
 
@@ -105,22 +103,22 @@ def open_robomimic(
     file = _File(path)
     with file:
         demos = file.choose_demos(mask)
-        attributes = _environment(path, file.said("/") | file.said("data"))
-        chosen = _choose_keys(file, demos[0], keys, attributes.get(_PARTS))
+        attributes = _environment(path, file.said("") | file.said("data"))
+        chosen = _choose_keys(file, demos[0], keys, attributes.get(PARTS))
         lengths = np.array([file.lengths[demo] for demo in demos], np.int64)
         starts = np.cumsum(lengths) - lengths
         parts = file.vectors(demos, "obs", chosen)
         arrays: Arrays = {"observations": np.hstack([*parts.values()]), "metadata/episode_starts": starts}
         if file.has(demos, f"next_obs/{chosen[0]}"):
             arrays["next_observations"] = np.hstack([*file.vectors(demos, "next_obs", chosen).values()])
-        arrays |= {name: file.column(demos, name) for name in _COLUMNS if file.has(demos, name)}
+        arrays |= {name: file.column(demos, name) for name in COLUMNS if file.has(demos, name)}
         dones = file.column(demos, "dones") if file.has(demos, "dones") else np.zeros(lengths.sum())
-        own = f"data/{demos[0]}/{_OWN}/"
+        own = f"data/{demos[0]}/{OWN}/"
         for key in [name.removeprefix(own) for name in file.arrays if name.startswith(own)]:
-            arrays[key] = file.column(demos, f"{_OWN}/{key}")
-        for key, name in _PER_EPISODE.items():
+            arrays[key] = file.column(demos, f"{OWN}/{key}")
+        for key, name in PER_EPISODE.items():
             values = [file.said(f"data/{demo}").get(name) for demo in demos]
-            if all(value is not None for value in values):
+            if all(isinstance(value, (int, float)) for value in values):
                 arrays[key] = np.array(values)
         if file.has(demos, "states"):
             _add_physics(path, arrays, file.column(demos, "states"), attributes.get(STATES))
@@ -131,97 +129,12 @@ def open_robomimic(
         ended = _terminations(path, dones, starts, done_mode, copied, task or _task_of(path, attributes))
         arrays["terminals"], arrays["timeouts"] = np.zeros((2, len(dones)), bool)
         arrays["terminals"][ends], arrays["timeouts"][ends] = ended, ~ended
-    attributes[_PARTS] = json.dumps({key: part.shape[1] for key, part in parts.items()})
+    attributes[PARTS] = json.dumps({key: part.shape[1] for key, part in parts.items()})
     names = {"observations": f"obs ({', '.join(chosen)})", "next_observations": "next_obs", FLATTENED: "states"}
     if found := DATASETS.get(str(attributes.get("env_id"))):  # which robomimic's conversion of D4RL names
         del attributes["env_id"]
         return adapted(MemoryTable(path, arrays, attributes, "robomimic", names), found)
     return MemoryTable(path, arrays, attributes, "robomimic", names)
-
-
-def write_robomimic(
-    path: str | Path,
-    demonstrations: Demonstrations,
-    task: Task | None = None,
-    *,
-    parts: bool = False,
-    overwrite: bool = False,
-    command: str = "",
-) -> None:
-    """Write a file for robomimic that :func:`read_robomimic` reads back bit-equal, with all demos in ``mask/train``.
-
-    The observation is the single key ``flat``, as robomimic's own Gym environments have it (envs/env_gym.py), or with
-    ``parts`` one key for each of the task's named parts where they are known. ``dones`` are terminations, so with
-    robomimic's done_mode 0. Actions are in the environment's units. ``states`` are there when qpos and qvel are known;
-    without full simulator states, their time is the number of steps times the time step.
-
-    Errors: :class:`InputError` as :func:`~.d4rl.write_d4rl`.
-    """
-    path = Path(path)
-    check_target(path, overwrite=overwrite)
-    world = World.of(task or task_named(demonstrations))
-    arrays = arrays_of(demonstrations, world, compact=False)
-    attributes = attributes_of(demonstrations, command)
-    time = (demonstrations.times / world.spaces.control_rate)[:, None]
-    if demonstrations.states is not None:
-        actions = demonstrations.actions
-        if demonstrations.acted:
-            actions = normalised_actions(path, arrays["actions"], world)
-        attributes[STATES] = add_states(arrays, demonstrations, demonstrations.states, actions, world)
-        time = world.layout.split(demonstrations.states)["time"]
-        arrays.pop("infos/simulator/time", None)
-    if {"infos/qpos", "infos/qvel"} <= arrays.keys():
-        arrays["states"] = np.concatenate((time, arrays.pop("infos/qpos"), arrays.pop("infos/qvel")), axis=1)
-    columns = (observation_parts(world.task) if parts else {}) or {_FLAT: slice(0, world.spaces.observation_size)}
-    attributes[_PARTS] = json.dumps({name: place.stop - place.start for name, place in columns.items()})
-    described = {
-        "env_name": demonstrations.environment_id,
-        "type": _GYM,
-        "env_kwargs": json.loads(attributes["env_kwargs"]),
-    }
-    attributes |= {"env_args": json.dumps(described), "total": len(demonstrations)}
-    if not demonstrations.acted:
-        _log.warning("%s: has no actions, without which robomimic itself cannot use it", path)
-    elif max(-world.spaces.action_low.min(), world.spaces.action_high.max()) > 1:
-        _log.warning("%s: has actions beyond [-1, 1], for which robomimic's policies are not made", path)
-    _write(path, demonstrations.starts, _placed(arrays, columns), attributes)
-
-
-def _placed(arrays: Arrays, parts: Mapping[str, slice]) -> Arrays:
-    """The arrays by the names that they have within a demo, or as its attributes."""
-    placed: Arrays = {"dones": arrays["terminals"].astype(np.int64)}
-    for key, array in arrays.items():
-        if key in _OBSERVATIONS:
-            placed |= {f"{_OBSERVATIONS[key]}/{name}": array[:, place] for name, place in parts.items()}
-        elif key in (*_COLUMNS, "states") or key in _PER_EPISODE:
-            placed[key] = array
-        elif key != "metadata/episode_starts":
-            placed[f"{_OWN}/{key}"] = array
-    return placed
-
-
-def _write(path: Path, starts: np.ndarray, placed: Arrays, attributes: Mapping[str, Any]) -> None:
-    bounds = np.append(starts, len(placed["dones"]))
-    # In memory first, for the reason that write_hdf5 gives.
-    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
-        data = file.create_group("data")
-        for name, value in attributes.items():
-            try:
-                data.attrs[name] = value
-            except (OSError, RuntimeError, TypeError, ValueError) as error:
-                raise InputError(f"{path}: attribute '{name}' cannot be stored ({error}); give a short text") from error
-        for episode, (begin, end) in enumerate(itertools.pairwise(bounds)):
-            demo = data.create_group(f"demo_{episode}")
-            demo.attrs["num_samples"] = int(end - begin)
-            for key, array in placed.items():
-                if key in _PER_EPISODE:
-                    demo.attrs[_PER_EPISODE[key]] = array[episode]
-                else:
-                    demo.create_dataset(key, data=array[begin:end], **_COMPRESSION)
-        file["mask/train"] = np.array([f"demo_{episode}" for episode in range(len(starts))], "S")
-        file.flush()
-        image = file.id.get_file_image()
-    write_atomically(path, image)
 
 
 class _File(Hdf5File):
@@ -241,37 +154,33 @@ class _File(Hdf5File):
         names = self.below("data")
         strange = [name for name in names if not _NAME.fullmatch(name)]
         if strange or not names:
-            problem = f"has 'data/{strange[0]}'" if strange else "has no 'data/demo_0'"
+            problem = f"has 'data/{in_words(strange[0])}'" if strange else "has no 'data/demo_0'"
             raise InputError(f"{self.path}: {problem} where robomimic has demos called demo_<number>; give such a file")
         if mask is not None:
             if f"mask/{mask}" not in self.arrays:
                 hint = nearest(mask, masks) if (masks := self.below("mask")) else "there are no masks"
                 raise InputError(f"{self.path}: has no 'mask/{mask}': {hint}")
-            listed = {str(plain(item)) for item in self.raw(f"mask/{mask}").reshape(-1)}
-            if not listed or listed - set(names):
-                problem = f"'{min(listed - set(names))}', which 'data' does not have" if listed else "no demos"
+            chosen = {str(plain(item)) for item in self.raw(f"mask/{mask}").reshape(-1)}
+            unknown = chosen - set(names)
+            if not chosen or unknown:
+                problem = f"'{in_words(min(unknown))}', which 'data' does not have" if chosen else "no demos"
                 raise InputError(f"{self.path}: 'mask/{mask}' lists {problem}; choose another mask")
-            names = list(listed)
+            names = list(chosen)
         names.sort(key=lambda name: int(name.removeprefix("demo_")))
         for name in names:
             rows = self.said(f"data/{name}").get("num_samples")
             if rows is None and f"data/{name}/actions" in self.arrays:
-                rows = next(iter(self.raw(f"data/{name}/actions").shape), None)
+                rows = self.size(f"data/{name}/actions")
             if not isinstance(rows, int) or rows < 1:
-                raise InputError(f"{self.path}: 'data/{name}' has {rows!r} for num_samples, but must have rows")
+                said = in_words(repr(rows))
+                raise InputError(f"{self.path}: 'data/{name}' has {said} for num_samples, but must have rows")
             self.lengths[name] = rows
         return names
 
-    def said(self, place: str) -> dict[str, Any]:
-        """The attributes of a group as Python values."""
-        with self._damage(f"'{place}'"):
-            return {str(name): plain(value) for name, value in self._file[place].attrs.items()}
-
     def is_vector(self, name: str) -> bool:
         """Whether an array holds vectors of numbers, and no images or texts."""
-        with self._damage(f"'{name}'"):
-            item: Any = self._file[name]
-            return item.dtype.kind in "fiub" and item.dtype != np.uint8 and len(item.shape) <= 3
+        kind, shape = self.about(name)
+        return kind.kind in "fiub" and kind != np.uint8 and 1 <= len(shape) <= 3 and 0 not in shape[1:]
 
     def has(self, demos: Sequence[str], name: str) -> bool:
         """Whether demos have an array. Errors: :class:`InputError` when some do, others not."""
@@ -281,18 +190,23 @@ class _File(Hdf5File):
         return not without
 
     def column(self, demos: Sequence[str], name: str) -> np.ndarray:
-        """An array of all demos, one after the other (N, …)."""
+        """An array of numbers of all demos, one after the other (N, …)."""
         found: list[np.ndarray] = []
+        first = self.about(f"data/{demos[0]}/{name}")[1][1:]
         for demo in demos:
-            array = self.raw(f"data/{demo}/{name}")
-            if (wanted := (self.lengths[demo], *(found[0] if found else array).shape[1:])) != array.shape:
-                raise InputError(f"{self.path}: 'data/{demo}/{name}' has shape {array.shape} but must have {wanted}")
-            found.append(array)
+            kind, shape = self.about(f"data/{demo}/{name}")
+            called = f"{self.path}: '{in_words(f'data/{demo}/{name}')}'"
+            if (wanted := (self.lengths[demo], *first)) != shape:
+                raise InputError(f"{called} has shape {shape} but must have {wanted}")
+            if kind.kind not in "fiub":
+                raise InputError(f"{called} holds {in_words(kind)} but must hold numbers")
+            found.append(self.raw(f"data/{demo}/{name}"))
         return np.concatenate(found)
 
     def vectors(self, demos: Sequence[str], group: str, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """The arrays of some keys as floats (N, width)."""
-        columns = {key: self.column(demos, f"{group}/{key}").reshape(sum(self.lengths.values()), -1) for key in keys}
+        columns = {key: self.column(demos, f"{group}/{key}") for key in keys}
+        columns = {key: item.reshape(len(item), math.prod(item.shape[1:])) for key, item in columns.items()}
         return {key: item if item.dtype.kind == "f" else item.astype(np.float64) for key, item in columns.items()}
 
 
@@ -306,9 +220,9 @@ def _choose_keys(file: _File, demo: str, wanted: Sequence[str], order: object) -
     for key in wanted:
         if key not in vectors:
             problem = "holds images or texts" if key in there else "is missing"
-            known = ", ".join(vectors) or "none"
+            known = listed(vectors) or "none"
             raise InputError(f"{file.path}: '{place}/{key}' {problem}; the keys that hold vectors are: {known}")
-    others = ", ".join(key for key in there if key not in vectors)
+    others = listed([key for key in there if key not in vectors])
     if not vectors:
         raise InputError(f"{file.path}: '{place}' has only images or texts ({others}); give a file with states")
     if wanted:
@@ -323,16 +237,16 @@ def _environment(path: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     """The file's attributes with ``env_id`` and ``env_kwargs`` by what it says of its environment."""
     attributes = {name: value for name, value in said.items() if name not in ("env_args", "total")}
     try:
-        described = json.loads(said["env_args"]) if "env_args" in said else {"env_name": said.get("env")}
+        described = parse_json(said["env_args"]) if "env_args" in said else {"env_name": said.get("env")}
         name, keywords = described["env_name"], described.get("env_kwargs") or {}
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise InputError(
             f"{path}: attribute 'env_args' of 'data' is no JSON with env_name, type and env_kwargs; write it again"
         ) from error
     if name is None:
         return attributes
     attributes |= {"env_id": name, "env_kwargs": "{}"}
-    if described.get("type") == _GYM:
+    if described.get("type") == GYM:
         attributes["env_kwargs"] = json.dumps(keywords)
     return attributes
 
@@ -353,8 +267,10 @@ def _add_physics(path: Path, arrays: Arrays, states: np.ndarray, description: ob
         arrays[FLATTENED] = states
         return
     try:
-        positions = int(json.loads(str(description))["sizes"]["qpos"])
-    except (TypeError, ValueError, KeyError) as error:
+        positions = int(parse_json(description)["sizes"]["qpos"])
+        if states.ndim != 2 or not 0 <= positions < states.shape[1]:
+            raise ValueError("sizes that are not the states'")
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise InputError(f"{path}: attribute '{STATES}' is damaged; write the file again") from error
     parts = np.split(states, [1, 1 + positions], axis=1)
     arrays["infos/simulator/time"], arrays["infos/qpos"], arrays["infos/qvel"] = parts

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..robots import Task
+from ..robots import InputError, Task
 from .demonstrations import Demonstrations
+from .episodes import rising, starts_of
 from .hdf5 import Hdf5File
 from .names import resolve
 from .reading import read_table
@@ -38,13 +39,16 @@ def stream(name: str | Path, task: Task | None = None, *, rows: int = 100_000) -
 
 def _starts(file: Hdf5File) -> np.ndarray:
     """Where episodes begin (E,), by the file's own word or its marks of their ends."""
-    if "metadata/episode_starts" in file:
-        return file.integers("metadata/episode_starts").astype(np.int64)
     count = file.size("observations")
+    if "metadata/episode_starts" in file:
+        starts = file.integers("metadata/episode_starts").astype(np.int64)
+        if not rising(starts, count):
+            raise InputError(f"{file.path}: 'metadata/episode_starts' must rise from 0 and stay below the {count} rows")
+        return starts
     if "metadata/episode_lengths" in file:
-        lengths = file.integers("metadata/episode_lengths").astype(np.int64)
-        if lengths.sum() == count:
-            return np.cumsum(lengths) - lengths
+        starts = starts_of(file.integers("metadata/episode_lengths").astype(np.int64), count)
+        if starts is not None:
+            return starts
     ends = file.flags("terminals", count)
     if "timeouts" in file:
         ends |= file.flags("timeouts", count)

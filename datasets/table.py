@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..robots import InputError
+from .limits import in_words, listed
+
+_LOOKED_AT = 1000  # names that are compared with one that is missing
 
 
 class Table(abc.ABC):
@@ -44,22 +47,29 @@ class Table(abc.ABC):
     def raw(self, key: str) -> np.ndarray:
         """An array as it is; it must be there."""
 
+    def about(self, key: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """The type and shape of an array, which must be there; of a file's, without reading it."""
+        array = self.raw(key)
+        return array.dtype, array.shape
+
     def called(self, key: str) -> str:
         """What messages call an array: what the format calls it."""
-        return self.names.get(key, key)
+        return in_words(self.names.get(key, key))
 
     def like(self, key: str) -> list[str]:
         """The name of an array that may be meant where one of this name is missing; empty without one."""
+        there = self.keys()[:_LOOKED_AT]
         # Stricter than for names that people type: the other arrays' names are like this one, but no mistake.
-        return difflib.get_close_matches(key, self.keys(), n=1, cutoff=0.75)
+        return difflib.get_close_matches(key, there, n=1, cutoff=0.75)
 
     def floats(self, key: str, columns: int, whose: str, rows: int | None = None) -> np.ndarray:
         """An array of floats (rows, columns) as the file has it; ``whose`` says in messages what for."""
-        array = self._array(key, "f", "floats (float32 or float64)")
-        if array.ndim != 2 or array.shape[1] != columns:
+        shape = self._shape(key, "f", "floats (float32 or float64)")
+        if len(shape) != 2 or shape[1] != columns:
             must = f"must have rows of {columns} numbers for {whose}"
-            raise InputError(f"{self.path}: '{self.called(key)}' has shape {array.shape} but {must}")
-        self._check_rows(key, array, rows)
+            raise InputError(f"{self.path}: '{self.called(key)}' has shape {shape} but {must}")
+        self._check_rows(key, shape, rows)
+        array = self.raw(key)
         self._check_finite(key, array)
         return array
 
@@ -83,17 +93,15 @@ class Table(abc.ABC):
         return self._vector(key, "iu", "integers", rows)
 
     def _vector(self, key: str, kinds: str, wanted: str, rows: int | None) -> np.ndarray:
-        array = self._array(key, kinds, wanted)
-        if array.ndim == 2 and array.shape[1] == 1:
-            array = array[:, 0]
-        if array.ndim != 1:
-            raise InputError(f"{self.path}: '{self.called(key)}' has shape {array.shape} but must have one dimension")
-        self._check_rows(key, array, rows)
-        return array
+        shape = self._shape(key, kinds, wanted)
+        if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
+            raise InputError(f"{self.path}: '{self.called(key)}' has shape {shape} but must have one dimension")
+        self._check_rows(key, shape, rows)
+        return self.raw(key).reshape(-1)
 
-    def _check_rows(self, key: str, array: np.ndarray, rows: int | None) -> None:
-        if rows is not None and len(array) != rows:
-            raise InputError(f"{self.path}: '{self.called(key)}' has {len(array)} rows where there must be {rows}")
+    def _check_rows(self, key: str, shape: tuple[int, ...], rows: int | None) -> None:
+        if rows is not None and shape[0] != rows:
+            raise InputError(f"{self.path}: '{self.called(key)}' has {shape[0]} rows where there must be {rows}")
 
     def _check_finite(self, key: str, array: np.ndarray) -> None:
         if not all_finite(array):
@@ -104,17 +112,17 @@ class Table(abc.ABC):
                 f"row {row}; record it again, or leave those episodes out"
             )
 
-    def _array(self, key: str, kinds: str, wanted: str) -> np.ndarray:
+    def _shape(self, key: str, kinds: str, wanted: str) -> tuple[int, ...]:
+        """The shape of an array of numbers of some kinds (NumPy's letters), before it is read."""
         if key not in self:
             there, close = self.keys(), self.like(key)
-            hint = f"; did you mean {close[0]}?" if close else "; record it again with it, or rename what it is"
-            has = ", ".join(there) or "no arrays at all"
-            raise InputError(f"{self.path}: '{self.called(key)}' is missing; the file has {has}{hint}")
-        array = self.raw(key)
-        if array.dtype.kind not in kinds:
-            has = _type_name(array.dtype)
-            raise InputError(f"{self.path}: '{self.called(key)}' holds {has} but must hold {wanted}")
-        return array
+            hint = f"did you mean {in_words(close[0])}?" if close else "record it again with it, or rename what it is"
+            has = listed(there) or "no arrays at all"
+            raise InputError(f"{self.path}: '{self.called(key)}' is missing; the file has {has}; {hint}")
+        kind, shape = self.about(key)
+        if kind.kind not in kinds:
+            raise InputError(f"{self.path}: '{self.called(key)}' holds {_type_name(kind)} but must hold {wanted}")
+        return shape
 
 
 def all_finite(array: np.ndarray) -> bool:
@@ -153,4 +161,5 @@ class MemoryTable(Table):
 
 
 def _type_name(kind: np.dtype[Any]) -> str:
+    """A type in words; a record's own would be as long as its author likes."""
     return {"O": "objects or strings", "S": "strings", "V": "records"}.get(kind.kind, str(kind))

@@ -64,7 +64,7 @@ def test_no_false_alarm_on_the_bundled_sets(name: str) -> None:
         assert alarms(diagnose(file, name=name)) == {}
 
 
-@pytest.mark.parametrize("name", ["halfcheetah", "ant", "humanoid", "pusher", "gap-maze", "pointmaze", "adroit-door"])
+@pytest.mark.parametrize("name", ["halfcheetah", "ant", "humanoid", "pusher", "gap-maze", "adroit-door"])
 def test_no_false_alarm_on_recordings_of_any_task(name: str, tmp_path: Path) -> None:
     """With all that we record, and with as little as others do."""
     task = find_task(name)

@@ -354,7 +354,7 @@ def test_damage():
     with pytest.raises(InputError, match=r"of episode 1 has shape \(5, 11\) but must have 10 rows"):
         open_minari(path)
     main.write_bytes(main.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"incomplete or damaged .*; download or record it again"):
+    with pytest.raises(InputError, match=r"incomplete or damaged .*; copy or record it again"):
         open_minari(path)
     main.unlink()
     with pytest.raises(InputError, match=r"incomplete or damaged \(No data found"):
