@@ -79,7 +79,7 @@ def check_boundaries(x: Examined) -> Iterator[Finding]:
     inside, ends = ~x.last[:-1], x.last[:-1]
     broken = jump if chained is None else ~chained
     lost = inside & broken
-    if chained is None and not lost.any() and x.world is not None and not x.declared:
+    if chained is None and not lost.any() and x.world is not None and not x.declared and "timeouts" not in x.columns:
         row = fresh_start(x.world.task, x.columns["observations"], x.starts)
         lost[[] if row is None else row - 1] = True
     shifted = _shifted(ends, broken)

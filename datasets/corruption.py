@@ -159,12 +159,12 @@ NOISES: Mapping[str, tuple[str, Corruption]] = MappingProxyType(
         "actions": ("actions moved by noise, within their range", _actions),
         "rewards": ("rewards replaced by random ones", _rewards),
         "dynamics": ("next observations moved by noise", _dynamics),
-        "boundaries": ("marks of episodes' ends lost (D4RL #162)", _boundaries),
     }
 )
 FAULTS: Mapping[str, tuple[str, Corruption]] = MappingProxyType(
     {
         **NOISES,
+        "boundaries": ("marks of episodes' ends lost (D4RL #162)", _boundaries),
         "no-timeouts": ("no marks but of falls, and no next observations (D4RL #40, #137)", _no_timeouts),
         "no-terminals": ("all terminals zero (D4RL #22)", _no_terminals),
         "off-by-one": ("marks of ends a row too early (D4RL #77)", _off_by_one),
@@ -192,8 +192,7 @@ def corrupt(table: Table, kind: str, *, rate: float = 0.3, scale: float = 1.0, s
     """
     if kind not in FAULTS:
         raise InputError(f"unknown corruption {kind!r}: {nearest(kind, FAULTS)}")
-    noise = kind in NOISES and kind != "boundaries"
-    kept = (key for key in sorted(table.keys()) if noise or not key.startswith("metadata/"))
+    kept = (key for key in sorted(table.keys()) if kind in NOISES or not key.startswith("metadata/"))
     arrays = {key: table.raw(key).copy() for key in kept}
     if "timeouts" not in arrays and "terminals" in arrays:
         arrays["timeouts"] = np.zeros(len(arrays["terminals"]), bool)
@@ -206,8 +205,10 @@ def corrupt(table: Table, kind: str, *, rate: float = 0.3, scale: float = 1.0, s
     return MemoryTable(table.path, spoiler.arrays, attributes, table.format, table.names)
 
 
-def spoiled(table: Table, text: str, seed: int) -> MemoryTable:
+def spoiled(table: Table, text: str, seed: int, starts: np.ndarray | None = None) -> MemoryTable:
     """A table with a noise as people write it: `actions`, `actions:0.3` (the share of rows), `actions:0.3:1` (scale).
+
+    ``starts`` (E,) are where its episodes begin, if that is known from the sound data.
 
     Errors: :class:`InputError` for anything else.
     """
@@ -220,4 +221,8 @@ def spoiled(table: Table, text: str, seed: int) -> MemoryTable:
         raise InputError(f"corruption {text!r}: write it like {kind}:0.3:1, the share of rows and how hard") from None
     if not 0 < rate <= 1 or not 0 < scale < float("inf"):
         raise InputError(f"corruption {text!r}: the share of rows is above 0 and at most 1, how hard above 0")
-    return corrupt(table, kind, rate=rate, scale=scale, seed=seed)
+    noisy = corrupt(table, kind, rate=rate, scale=scale, seed=seed)
+    if starts is None or "metadata/episode_starts" in noisy:
+        return noisy
+    arrays = {key: noisy.raw(key) for key in sorted(noisy.keys())} | {"metadata/episode_starts": starts}
+    return MemoryTable(table.path, arrays, noisy.attributes(), table.format, table.names)

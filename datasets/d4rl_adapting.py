@@ -32,7 +32,9 @@ def adapted(table: Table, found: D4rlDataset) -> MemoryTable:
     """
     arrays = {key: table.raw(key) for key in sorted(table.keys())}
     attributes = table.attributes() | {"random_return": found.minimum, "expert_return": found.maximum}
-    attributes |= {HORIZON: found.horizon, "d4rl": found.name}
+    # People took longer than a horizon: of the names of one file, that of the longest episodes says how long.
+    longest = max(other.horizon for other in DATASETS.values() if other.file == found.file)
+    attributes |= {HORIZON: longest, "d4rl": found.name}
     if found.fit.task is not None:
         attributes["task"] = found.fit.task
     if found.family.startswith("locomotion"):

@@ -18,7 +18,7 @@ from .check_physics import check_physics
 from .examined import Examined, examine
 from .findings import REFUSED, SEVERITIES, Finding, Report
 from .limits import in_words
-from .reading import HORIZON
+from .reading import HORIZON, read_table
 from .recorded import World, recorded_environment, world_for
 from .table import Table
 
@@ -40,6 +40,11 @@ def diagnose(
     findings += seen
     if x is not None:
         findings += _checks(x, name or table.path.stem, physics=physics, every_row=every_row)
+    if physics and world is not None and not any(finding.severity == "error" for finding in findings):
+        try:
+            read_table(table, task)
+        except InputError as error:
+            findings.append(Finding("refused", "error", str(error), REFUSED))
     order = {severity: index for index, severity in enumerate(SEVERITIES)}
     findings.sort(key=lambda finding: order[finding.severity])
     return Report(str(table.path), table.format, _schema(table), _facts(x, world), tuple(_once(findings)))
@@ -59,6 +64,9 @@ def _schema(table: Table) -> dict[str, str]:
 
 def _checks(x: Examined, name: str, *, physics: bool, every_row: bool) -> list[Finding]:
     findings = [*check_numbers(x), *check_actions(x), *check_rewards(x), *check_duplicates(x)]
+    if x.thinned:  # rows do not follow each other, and their sums are no returns
+        what = "rows were left out between these, so what follows what is not compared"
+        return [*findings, Finding("thinned", "note", what, "training takes them as they are")]
     findings += [*check_boundaries(x), *check_ends(x)]
     if not any(finding.check in _OF_TIME for finding in findings):  # otherwise returns are of no episodes
         findings += check_name(x, name)

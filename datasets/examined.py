@@ -78,6 +78,14 @@ class Examined:
         rewards = self.get("rewards")
         return None if rewards is None else np.add.reduceat(rewards.astype(np.float64), self.starts)
 
+    @property
+    def thinned(self) -> bool:
+        """Whether rows were left out between these, by the times that the table has of them."""
+        if "infos/times" not in self.table:
+            return False
+        times = self.table.raw("infos/times")
+        return times.shape != (len(self),) or not np.array_equal(times, self.times)
+
     def marked(self, key: str) -> np.ndarray:
         """Where ``terminals`` or ``timeouts`` are set (N,); nowhere without them."""
         column = self.get(key)

@@ -73,7 +73,8 @@ def measure(
         found = _neighbours(states, demonstrations, random)
         if found is not None:
             noise = _unexplained(actions, found)
-            modes = float(np.mean([_two_ways(actions[rows], states[rows], actions.std(0)) for rows in found]))
+            deviation = actions.std(0)
+            modes = float(np.mean([_two_ways(actions[rows], states[rows], deviation) for rows in found]))
         changes = _standard(demonstrations.next_observations - demonstrations.observations)
         found = _neighbours(coverage_of, demonstrations, random)
         if found is not None:
@@ -101,6 +102,8 @@ def _standard(rows: np.ndarray) -> np.ndarray:
 def _neighbours(points: np.ndarray, demonstrations: Demonstrations, random: np.random.Generator) -> np.ndarray | None:
     """For some rows the nearest ones of other times (Q, K); none when there are too few rows."""
     count = len(points)
+    if points.shape[1] == 0:
+        return None  # nothing changes, so nothing is near or far
     kept = np.sort(random.choice(count, min(count, _KEPT), replace=False))
     asked = random.choice(kept, min(len(kept), _ASKED), replace=False)
     wanted = min(len(kept) - 1, _NEIGHBOURS + 2 * _APART)

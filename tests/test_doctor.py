@@ -75,7 +75,8 @@ def test_no_false_alarm_on_recordings_of_any_task(name: str, tmp_path: Path) -> 
         with Hdf5File(path) as file:
             assert alarms(diagnose(file)) == {}
             few = ("observations", "actions", "rewards", "terminals", "timeouts")
-            barest = MemoryTable(path, {key: file.raw(key) for key in few}, file.attributes(), "d4rl")
+            said = {name: file.attributes()[name] for name in ("env_id", "env_kwargs")}
+            barest = MemoryTable(path, {key: file.raw(key) for key in few}, said, "d4rl")
             assert alarms(diagnose(barest)) == {}
 
 
@@ -294,6 +295,41 @@ def test_selections_and_noise_by_options(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             load(path, corruption=text)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.attrs.__setitem__("random_return", np.nan),
+        lambda file: file.attrs.__setitem__("understudy_format", 99),
+        lambda file: file.create_dataset("metadata/episode_starts", data=[0, 5, 3]),
+    ],
+)
+def test_what_training_refuses_is_an_error_here(damage: Damage, tmp_path: Path) -> None:
+    path = write_edited(tmp_path / "x.hdf5", record("hopper", 8), damage)
+    with pytest.raises(InputError) as refused:
+        load(path)
+    with Hdf5File(path) as file:
+        assert str(refused.value) in [finding.message for finding in diagnose(file).of("error")]
+
+
+def test_files_of_some_rows_are_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ours, of which rows were left out: their rows do not follow each other, and nothing is wrong with that."""
+    write_d4rl(tmp_path / "few.hdf5", record("hopper", 4).every(3))
+    with Hdf5File(tmp_path / "few.hdf5") as file:
+        assert found(diagnose(file, name="hopper-expert")) == {"thinned": "note"}
+    small = ["learner=bc", "steps=20", "loop.hidden=[8]", "evaluation.episodes=1", "runs=1", "threads=1", "quiet=true"]
+    assert train([*small, f"data={tmp_path / 'few.hdf5'}", f"directory={tmp_path / 'run'}", "strict=true"]) == 0
+    assert capsys.readouterr().out
+
+
+def test_noise_in_what_follows_leaves_the_episodes(tmp_path: Path) -> None:
+    whole = record("hopper", 6)
+    path = write_edited(tmp_path / "x.hdf5", whole, lambda file: None)
+    for kind in ("observations:0.02", "dynamics:0.02", "dynamics"):
+        np.testing.assert_array_equal(load(path, corruption=kind).starts, whole.starts)
+    with pytest.raises(InputError, match="there is no noise 'boundaries'"):
+        load(path, corruption="boundaries")
 
 
 def test_noise_is_as_wide_as_it_says() -> None:

@@ -82,6 +82,11 @@ def test_quality_is_between_random_and_expert() -> None:
     assert few.action_noise is None and few.multimodality is None
 
 
+def test_what_never_changes_has_no_neighbours(random: np.random.Generator) -> None:
+    still = measure(made(random.uniform(-1, 1, (200, 2)), np.ones((200, 3))), None, None)
+    assert still.action_noise is None and still.coverage > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "acted", "goal", "learner"),
     [
