@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,25 @@ def damages() -> tuple[type[Exception], ...]:
     return (*_PYTHON, importlib.import_module("pyarrow").ArrowException)
 
 
-def check_parquet(path: Path, opened: Any, columns: Collection[str]) -> None:
-    """See whether the values of some columns can be in a file, an open ``pyarrow.parquet.ParquetFile``.
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """Some columns of a Parquet file, or all, as a table.
 
-    Runs of equal values take no room in it, so a few bytes can promise any number of them.
+    Runs of equal values take no room in it, so that a few bytes can promise any number of rows; they are read by and
+    by. (Of the promises of single columns pyarrow 26 ends the process when they are damaged, so nobody asks for them.)
 
-    Errors: :class:`InputError` when they cannot.
+    Errors: :class:`InputError` when there are more than can be, and what pyarrow raises over damage (:func:`damages`).
     """
-    metadata, promised = opened.metadata, 0
-    for group in (metadata.row_group(number) for number in range(metadata.num_row_groups)):
-        for column in (group.column(number) for number in range(group.num_columns)):
-            if column.path_in_schema.partition(".")[0] in columns:
-                promised += _VALUE * max(0, column.num_values, group.num_rows)
-    check_promise(path, "its columns", promised, path.stat().st_size)
+    arrow, there = importlib.import_module("pyarrow"), path.stat().st_size
+    with importlib.import_module("pyarrow.parquet").ParquetFile(path) as opened:
+        check_promise(path, "its rows", _VALUE * max(0, opened.metadata.num_rows), there)
+        batches: list[Any] = []
+        size = 0
+        for batch in opened.iter_batches(columns=columns):
+            size += batch.nbytes
+            check_promise(path, "its rows", size, there)
+            batches.append(batch)
+        schema = batches[0].schema if batches else opened.schema_arrow
+    return arrow.Table.from_batches(batches, schema)
 
 
 def check_arrow(path: Path) -> None:

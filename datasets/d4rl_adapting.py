@@ -30,7 +30,10 @@ def adapted(table: Table, found: D4rlDataset) -> MemoryTable:
 
     Errors: :class:`InputError` for an ant maze, whose ant is another, and ants with contact forces that are not zero.
     """
-    arrays = {key: table.raw(key) for key in sorted(table.keys())}
+    arrays: dict[str, np.ndarray] = {}
+    for key in sorted(table.keys()):
+        # Texts, which some files have, are not read; of what should be numbers it is told later that it is none.
+        arrays[key] = np.empty(0, object) if table.about(key)[0].kind == "O" else table.raw(key)
     attributes = table.attributes() | {"random_return": found.minimum, "expert_return": found.maximum}
     # People took longer than a horizon: of the names of one file, that of the longest episodes says how long.
     longest = max(other.horizon for other in DATASETS.values() if other.file == found.file)

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from ..robots import InputError
-from .hdf5_index import check_heaps, index, whole_bytes
+from .hdf5_index import check_heaps, index, readable, whole_bytes
 from .limits import check_promise, in_memory, in_words
 from .table import Table
 
@@ -83,7 +83,7 @@ class Hdf5File(Table):
         return (self.said("metadata") if self.index.place("metadata") else {}) | self.said("")
 
     def said(self, group: str) -> dict[str, Any]:
-        """The attributes of a group as Python values; those of types that Python has not are left out."""
+        """The attributes of a group as Python values; those that are no numbers or texts are left out."""
         found: dict[str, Any] = {}
         with self._damage(f"attributes of '{group or '/'}'"):
             attributes: Any = h5py.AttributeManager(h5py.Group(self._open(group)))
@@ -91,10 +91,12 @@ class Hdf5File(Table):
                 kept = attributes.get_id(name)
                 promised = in_memory(kept.shape or (), int(kept.get_type().get_size()))
                 check_promise(self.path, f"attribute '{in_words(name)}'", promised, self._bytes)
-                try:
+                if readable(kept):
                     found[str(name)] = plain(attributes[name])
-                except TypeError as error:
-                    _log.warning("%s: attribute '%s' is left out (%s)", self.path, in_words(name), in_words(error))
+                else:
+                    _log.warning(
+                        "%s: attribute '%s' is left out, as it is no number or text", self.path, in_words(name)
+                    )
         return found
 
     def about(self, key: str) -> tuple[np.dtype[Any], tuple[int, ...]]:

@@ -153,11 +153,21 @@ def _target(name: str, text: str) -> str:
     return "/".join(part for part in (*start, *text.split("/")) if part not in ("", "."))
 
 
+def readable(attribute: Any) -> bool:
+    """Whether an open attribute is of a type that Python has: numbers, booleans, texts, and arrays of them."""
+    kinds = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.STRING)
+    return attribute.get_type().get_class() in kinds  # HDF5 can crash over damaged ones of other types
+
+
 def whole_bytes(item: Any) -> int:
     """Bytes of an open data set in memory.
 
-    Errors: ``ValueError`` when it is made up of other files or data sets, or compressed more than once.
+    Errors: ``ValueError`` when it is made up of other files or data sets, compressed more than once, or of things that
+    lie elsewhere, over which HDF5 can crash when the file is damaged.
     """
+    kind = item.get_type()
+    if kind.detect_class(h5py.h5t.VLEN) or kind.detect_class(h5py.h5t.REFERENCE):
+        raise ValueError("it holds lists of any length or references")
     properties = item.get_create_plist()
     if properties.get_layout() == h5py.h5d.VIRTUAL:
         raise ValueError("it is made up of other data sets, which is not followed")
@@ -166,6 +176,6 @@ def whole_bytes(item: Any) -> int:
     filters = [int(properties.get_filter(number)[0]) for number in range(properties.get_nfilters())]
     if sum(number in _COMPRESSIONS for number in filters) > 1:
         raise ValueError("it is compressed more than once")
-    size, shape = int(item.get_type().get_size()), item.get_space().get_simple_extent_dims() or ()
+    size, shape = int(kind.get_size()), item.get_space().get_simple_extent_dims() or ()
     chunk = properties.get_chunk() if properties.get_layout() == h5py.h5d.CHUNKED else ()
     return max(in_memory(shape, size), in_memory(chunk, size))

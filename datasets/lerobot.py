@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..robots import InputError, Task, nearest
-from .arrow_files import check_parquet, damages
+from .arrow_files import damages, read_parquet
 from .demonstrations import Demonstrations
 from .episodes import Arrays, last_rows, rows_within_episodes
 from .lerobot_metadata import check_metadata, information, tasks
@@ -179,13 +179,11 @@ def _frames(folder: Path, widths: Mapping[str, int]) -> tuple[Arrays, np.ndarray
     found: list[Arrays] = []
     for file in files:
         try:
-            with parquet.ParquetFile(file) as opened:
-                if lacking := widths.keys() - set(opened.schema_arrow.names):
-                    name = in_words(min(lacking))
-                    raise InputError(f"{file}: '{name}' is missing, which is one of 'features' in info.json")
-                check_parquet(file, opened, widths)
-                table = opened.read(columns=list(widths))
-                found.append({name: _matrix(file, name, table.column(name), width) for name, width in widths.items()})
+            if lacking := widths.keys() - set(parquet.read_schema(file).names):
+                name = in_words(min(lacking))
+                raise InputError(f"{file}: '{name}' is missing, which is one of 'features' in info.json")
+            table = read_parquet(file, list(widths))
+            found.append({name: _matrix(file, name, table.column(name), width) for name, width in widths.items()})
         except InputError:
             raise
         except damages() as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..robots import InputError
-from .arrow_files import check_parquet, damages
+from .arrow_files import damages, read_parquet
 from .lerobot_writing import DATA, OURS, pyarrow_part
 from .limits import in_words, parse_json, read_json
 
@@ -136,10 +136,8 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 def _parquet_rows(file: Path, stop: str = " ") -> list[dict[str, Any]]:
     """The rows of a small table, without the columns whose names begin with ``stop``."""
-    with pyarrow_part("pyarrow.parquet").ParquetFile(file) as opened:
-        names = [name for name in opened.schema_arrow.names if not name.startswith(stop)]
-        check_parquet(file, opened, names)
-        return opened.read(columns=names).to_pylist()
+    names = pyarrow_part("pyarrow.parquet").read_schema(file).names
+    return read_parquet(file, [name for name in names if not name.startswith(stop)]).to_pylist()
 
 
 def tasks(folder: Path) -> list[str]:

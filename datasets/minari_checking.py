@@ -18,7 +18,7 @@ import gymnasium
 from gymnasium.spaces import Space
 
 from ..robots import InputError, find_task
-from .arrow_files import check_arrow, check_parquet
+from .arrow_files import check_arrow, read_parquet
 from .hdf5 import Hdf5File
 from .limits import check_promise, in_memory, in_words, listed, parse_json
 from .minari_writing import minari_part
@@ -57,8 +57,7 @@ def _check_file(path: Path) -> None:
     if path.suffix == ".arrow":
         check_arrow(path)
     else:
-        with minari_part("pyarrow.parquet").ParquetFile(path) as opened:
-            check_parquet(path, opened, opened.schema_arrow.names)
+        read_parquet(path)
 
 
 def _spaces(folder: Path, metadata: Mapping[str, Any]) -> list[Space[Any]]:
