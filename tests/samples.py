@@ -65,6 +65,21 @@ def d4rl_packed(folder: Path) -> Path:
     return folder / "file.hdf5"
 
 
+def d4rl_filtered(folder: Path) -> Path:
+    """Each array through another of HDF5's filters, and one that grows."""
+    options: list[dict[str, Any]] = [
+        {"compression": "lzf"}, {"scaleoffset": 4}, {"compression": "gzip"}, {"scaleoffset": 6},
+        {"scaleoffset": 0}, {"maxshape": (None,)}, {"compression": "lzf", "shuffle": True}, {"scaleoffset": 5},
+    ]  # fmt: skip
+    with h5py.File(folder / "file.hdf5", "w") as file:
+        for (name, array), option in zip(columns().items(), options, strict=True):
+            whole = array.astype(np.int8) if option.get("scaleoffset") == 0 else array
+            file.create_dataset(name, data=whole, chunks=True, **option)
+        file["metadata/episode_lengths"] = np.array(LENGTHS)
+        file.attrs["task"] = "hopper"
+    return folder / "file.hdf5"
+
+
 def robomimic(folder: Path) -> Path:
     with h5py.File(folder / "file.hdf5", "w") as file:
         data = file.create_group("data")
@@ -237,7 +252,8 @@ def imitation_state(folder: Path) -> Path:
 SAMPLES: Mapping[str, Make] = {
     make.__name__: make
     for make in (
-        d4rl, d4rl_packed, robomimic, npz, npz_packed, minari_metadata, minari_hdf5, minari_arrow, minari_parquet,
+        d4rl, d4rl_packed, d4rl_filtered, robomimic, npz, npz_packed,
+        minari_metadata, minari_hdf5, minari_arrow, minari_parquet,
         lerobot_data, lerobot_information, lerobot_old_information, lerobot_episodes, lerobot_lines,
         imitation_arrow, imitation_state,
     )
