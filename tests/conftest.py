@@ -18,6 +18,8 @@ from understudy.robots import PURPOSES, TaskBatch, find_task
 from understudy.scripts.build import build
 from understudy.scripts.settings import compose
 
+torch.set_num_threads(1)  # a process of tests for each core
+
 SMALL = (
     "task=hopper", "device=cpu", "threads=1", "precision=float32", "runs=2", "evaluation.every=100",
     "evaluation.episodes=2", "checkpoint.every=100", "log_every=50", "quiet=true",

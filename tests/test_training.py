@@ -28,7 +28,10 @@ from understudy.scripts.settings import compose
 
 Find = Callable[[str], Finished]
 
-every_learner = pytest.mark.parametrize("learner", LEARNERS)
+# The tests of a learner share a training, so they stay in one process.
+every_learner = pytest.mark.parametrize(
+    "learner", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in LEARNERS]
+)
 
 
 def actor_parameters(training: Training, run: int) -> torch.Tensor:
