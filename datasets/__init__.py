@@ -7,7 +7,7 @@ from .d4rl_names import normalised_score
 from .demonstrations import Demonstrations
 from .names import Parts, open_data
 from .npz import from_arrays
-from .recorded import Recorded, check_environment
+from .recorded import Recorded, check_environment, recorded_disturbances, task_named
 from .streaming import stream
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "normalised_score",
     "open_data",
     "read_d4rl",
+    "recorded_disturbances",
     "sources",
     "stream",
+    "task_named",
     "write_d4rl",
 ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
+from pathlib import PurePath
 
 import numpy as np
 
+from .blocks import blocks, rows_of
 from .examined import Examined
 from .findings import REFUSED, Finding, found, places
+from .table import all_finite
 
 _AT_BOUND = 1e-4  # of the half-range
 _SATURATED, _OFTEN = 0.95, 0.5  # shares of all actions' numbers
@@ -29,14 +31,15 @@ _EXPECTED = {
 def check_numbers(x: Examined) -> Iterator[Finding]:
     """NaN and infinities."""
     for key, column in x.columns.items():
+        if column.dtype.kind == "b":
+            continue
         if column.dtype.kind != "f":
             other = np.asarray(np.isin(column, (0, 1), invert=True))
             if other.any():
                 message = f"'{x.table.called(key)}' holds other values than 0 and 1 in {{places}}"
                 yield found("not-boolean", "error", other, message, REFUSED)
-            continue
-        bad: np.ndarray = np.any(~np.isfinite(column.reshape(len(x), -1)), axis=1)
-        if bad.any():
+        elif not all_finite(column):
+            bad: np.ndarray = np.any(~np.isfinite(column.reshape(len(x), -1)), axis=1)
             message = f"'{x.table.called(key)}' holds NaN or infinity in {{places}}"
             yield found("not-finite", "error", bad, message, REFUSED)
 
@@ -46,25 +49,38 @@ def check_actions(x: Examined) -> Iterator[Finding]:
     actions = x.get("actions")
     if actions is None:
         return
-    same = np.flatnonzero((actions == actions[0]).all(axis=0)) if len(actions) > 1 else np.empty(0)
+    same = np.flatnonzero(unchanging(actions)) if len(actions) > 1 else np.empty(0)
     if len(same):
         which = "all actions" if len(same) == actions.shape[1] else f"{places(same, actions.shape[1], 'action')}"
         message = f"{which} never change: nobody acted, or they were not recorded"
         yield Finding("constant-actions", "warning", message, "training takes them as they are", len(same))
     if x.world is None:
         return
-    normalised = np.abs(x.world.normalised(np.nan_to_num(actions)))
-    outside: np.ndarray = np.any(normalised > 1 + _OUTSIDE, axis=1)
+    outside, at_bound = np.zeros(len(x), bool), 0
+    for rows in blocks(len(x)):
+        normalised = np.abs(x.world.normalised(actions[rows]))  # what is no number is neither
+        outside[rows_of(normalised > 1 + _OUTSIDE) + rows.start] = True
+        at_bound += int((normalised >= 1 - _AT_BOUND).sum())
     if outside.any():
         low, high = float(x.world.spaces.action_low.min()), float(x.world.spaces.action_high.max())
         message = f"actions leave the bounds [{low:g}, {high:g}] of {x.world.description} in {{places}}"
         yield found("out-of-bounds", "error", outside, message, REFUSED)
-    share = float((normalised >= 1 - _AT_BOUND).mean())
+    share = at_bound / actions.size
     if share > _OFTEN and not outside.any():
         severity = "warning" if share > _SATURATED else "note"
         why = "a bang-bang controller, or actions in another unit"
         message = f"{share:.0%} of the actions' numbers are at their bounds: {why}"
         yield Finding("saturated", severity, message, "training takes them as they are")
+
+
+def unchanging(column: np.ndarray) -> np.ndarray:
+    """Which dimensions of a column (N, X) are the same in every row (X,)."""
+    same = np.ones(column.shape[1], bool)
+    for rows in blocks(len(column)):
+        same &= (column[rows] == column[0]).all(axis=0)
+        if not same.any():
+            break
+    return same
 
 
 def check_rewards(x: Examined) -> Iterator[Finding]:
@@ -80,15 +96,16 @@ def check_rewards(x: Examined) -> Iterator[Finding]:
 
 def check_duplicates(x: Examined) -> Iterator[Finding]:
     """Episodes that are there more than once."""
-    if len(x.starts) < 2:
-        return
-    seen: dict[bytes, int] = {}
-    twice = np.zeros(len(x.starts), bool)
+    seen: dict[tuple[int, bytes, bytes], list[int]] = {}
+    twice, observations = np.zeros(len(x.starts), bool), x.columns["observations"]
     for index, (begin, end) in enumerate(zip(x.bounds[:-1], x.bounds[1:], strict=True)):
-        key = hashlib.sha256(x.columns["observations"][begin:end].tobytes()).digest()
-        twice[index] = key in seen
-        seen.setdefault(key, index)
-    if twice.any():
+        # Only those of one length that begin and end alike are compared whole.
+        alike = seen.setdefault((int(end - begin), observations[begin].tobytes(), observations[end - 1].tobytes()), [])
+        whole = observations[begin:end]
+        twice[index] = any(np.array_equal(whole, observations[x.starts[i] : x.bounds[i + 1]]) for i in alike)
+        if not twice[index]:
+            alike.append(index)
+    if twice.any() and len(x.starts) > 1:
         message = "{places} are copies of earlier ones"
         yield found("duplicated", "warning", twice, message, "training counts them twice", "episode")
 
@@ -96,7 +113,7 @@ def check_duplicates(x: Examined) -> Iterator[Finding]:
 def check_name(x: Examined, name: str) -> Iterator[Finding]:
     """Returns that are far from what the name of the data says."""
     returns, task = x.returns, None if x.world is None else x.world.task
-    words = re.split(r"[^a-z]+", name.lower())
+    words = re.split(r"[^a-z]+", PurePath(name).name.lower())  # a folder's name says little of the files in it
     kind = next((kind for kind in _EXPECTED if all(word in words for word in kind.split("-"))), None)
     if returns is None or task is None or kind is None or task.random_return is None or task.expert_return is None:
         return

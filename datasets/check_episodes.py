@@ -6,78 +6,118 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .episodes import fresh_start
+from .blocks import blocks, rows_of, sampled, unequal_rows
+from .episodes import fresh_start, like_a_start, starts_of_task
 from .examined import Examined
 from .findings import REFUSED, Finding, found
+from .table import all_finite
 
 _EQUAL = 1e-5  # of a dimension's deviation: what two recordings of one observation may differ by
 # A jump is so many times that percentile of the changes, and seen in so many columns, or a share of them.
 _USUAL, _JUMP, _COLUMNS, _SHARE = 99.5, 5.0, 3, 0.1
-_ENOUGH = 100_000  # rows to see what is usual by
 _SETTLING = 5  # rows at the start of an episode, in which a robot falls to its feet
 _FASTER = 3.0  # how much faster than its speeds before and after a joint can have moved
+_ALIKE = 0.5  # of the deviation of all rows: what the first rows of episodes spread by where they are alike
+_ALIKE_EPISODES = 3  # of one length that end in a terminal, before that is strange
 _MANY = 0.02  # share of rows from which on it is no matter of single marks
 _KEPT = "training keeps to the marks"
 
 
-def changes(x: Examined) -> np.ndarray:
-    """How much columns that move change to the next row (N − 1, O'), in units of what is much there."""
-    observations = np.nan_to_num(x.columns["observations"])
-    steps = np.abs(np.diff(observations, axis=0))
-    inside = steps[~x.last[:-1]] if (~x.last[:-1]).any() else steps
-    if len(inside) == 0:
-        return np.zeros((0, 0))
-    inside = inside[:: len(inside) // _ENOUGH + 1]
-    usual = np.percentile(inside, _USUAL, axis=0)
-    moving = usual > 1e-9 * (1 + np.abs(observations).max(0))
-    return steps[:, moving] / usual[moving].astype(steps.dtype)
+class Steps:
+    """How each row leads to the one after it, seen in blocks of rows.
 
-
-def jumps(x: Examined, ratios: np.ndarray) -> np.ndarray:
-    """Where a row's state is too far from the one after it for a single step (N − 1,).
-
-    By positions that moved faster than their speeds where both are recorded; otherwise by observations, of which many
-    must change several times as much as is usual at once, since a contact changes a few of them.
+    ``jump`` (N − 1,) is where a row's state is too far from the one after it for a single step: by positions that moved
+    faster than their speeds where both are recorded; otherwise by observations, of which many must change several times
+    as much as is usual at once, since a contact changes a few of them. ``chained`` (N − 1,) is whether a row's next
+    observation is the observation of the row after it; none if none are recorded.
     """
-    too_fast = _too_fast(x)
-    if too_fast is not None or ratios.size == 0:
-        return np.zeros(len(x) - 1, bool) if too_fast is None else too_fast
-    many = max(_COLUMNS, _SHARE * ratios.shape[1])
-    return (ratios.max(1) > _JUMP) & ((ratios > 2).sum(1) >= many) & (x.times[:-1] >= _SETTLING)
 
+    def __init__(self, x: Examined) -> None:
+        self._x, self._last = x, x.last
+        self._observations = x.columns["observations"]
+        self._rows = sampled(len(x))
+        self._usual, self._moving = self._what_is_usual()
+        self.jump = self._jumps()
+        self.chained = self._chained()
 
-def _too_fast(x: Examined) -> np.ndarray | None:
-    """Where joints moved further than their speeds take them in a step (N − 1,); none where that is not known."""
-    qpos, qvel, world = x.get("infos/qpos"), x.get("infos/qvel"), x.world
-    if qpos is None or qvel is None or world is None or not (np.isfinite(qpos).all() and np.isfinite(qvel).all()):
-        return None
-    if qpos.shape[1] != qvel.shape[1]:  # a free body first: its place, then its attitude, which has four numbers
-        qpos = np.delete(qpos, slice(3, 7), axis=1)
-        qvel = np.delete(qvel, slice(3, 6), axis=1)
-    if qpos.shape[1] != qvel.shape[1]:
-        return None
-    fastest = np.maximum(np.abs(qvel[:-1]), np.abs(qvel[1:])) / world.spaces.control_rate
-    slack = 0.02 + np.percentile(np.abs(qvel), 99, axis=0) / world.spaces.control_rate
-    return np.any(np.abs(np.diff(qpos, axis=0)) > _FASTER * fastest + slack, axis=1)
+    def _what_is_usual(self) -> tuple[np.ndarray, np.ndarray]:
+        """How much is much for columns to change to the next row (O,), and which of them move."""
+        observations, rows = self._observations, self._rows[self._rows < len(self._x) - 1]
+        if len(rows) == 0:
+            return np.zeros(observations.shape[1]), np.zeros(observations.shape[1], bool)
+        inside = rows[~self._last[rows]] if (~self._last[rows]).any() else rows
+        seen = np.nan_to_num(observations[inside])
+        usual = np.percentile(np.abs(np.nan_to_num(observations[inside + 1]) - seen), _USUAL, axis=0)
+        return usual, usual > 1e-9 * (1 + np.abs(seen).max(0))
 
+    def within_usual(self, rows: np.ndarray) -> np.ndarray:
+        """Where nothing changes more than is usual after these rows, which a reset does."""
+        if not self._moving.any():
+            return np.zeros(len(rows), bool)
+        return np.asarray((self._changes(rows) <= self._usual[self._moving]).all(axis=1))
 
-def follows(x: Examined) -> np.ndarray | None:
-    """Whether a row's next observation is the observation of the row after it (N − 1,); none if none are recorded."""
-    successors = x.get("next_observations")
-    if successors is None:
-        return None
-    observations = x.columns["observations"]
-    tolerance = _EQUAL * (np.nan_to_num(observations).std(0) + 1e-6)
-    gaps = np.abs(successors[:-1] - observations[1:])
-    return ((gaps <= tolerance) | ~np.isfinite(gaps)).all(axis=1)  # what is no number is told of elsewhere
+    def _changes(self, rows: np.ndarray) -> np.ndarray:
+        """How much the columns that move change after rows (K, X)."""
+        return np.abs(self._observations[rows + 1] - self._observations[rows])[:, self._moving]
+
+    def _jumps(self) -> np.ndarray:
+        found = np.zeros(max(0, len(self._x) - 1), bool)
+        too_fast = self._too_fast()
+        if too_fast is not None or not self._moving.any():
+            found[[] if too_fast is None else too_fast] = True
+            return found
+        many = max(_COLUMNS, _SHARE * self._moving.sum())
+        limits = np.where(self._moving, _JUMP * self._usual, np.inf).astype(self._observations.dtype)
+        for block in blocks(len(found)):
+            after = self._observations[block.start + 1 : block.stop + 1]
+            rows = rows_of(np.abs(after - self._observations[block]) > limits) + block.start
+            if len(rows):
+                with np.errstate(invalid="ignore"):
+                    ratios = np.nan_to_num(self._changes(rows) / self._usual[self._moving], posinf=0)
+                far = (ratios.max(1) > _JUMP) & ((ratios > 2).sum(1) >= many)
+                found[rows] = far & (self._x.times_of(rows) >= _SETTLING)
+        return found
+
+    def _too_fast(self) -> np.ndarray | None:
+        """The rows after which joints moved further than their speeds take them in a step; none where that is not
+        known."""
+        qpos, qvel, world = self._x.get("infos/qpos"), self._x.get("infos/qvel"), self._x.world
+        if qpos is None or qvel is None or world is None or not (all_finite(qpos) and all_finite(qvel)):
+            return None
+        places, speeds = np.arange(qpos.shape[1]), np.arange(qvel.shape[1])
+        if len(places) != len(speeds):  # a free body first: its place, then its attitude, which has four numbers
+            places, speeds = np.delete(places, slice(3, 7)), np.delete(speeds, slice(3, 6))
+        if len(places) != len(speeds):
+            return None
+        rate, found = world.spaces.control_rate, list[np.ndarray]()
+        slack = 0.02 + np.percentile(np.abs(qvel[self._rows][:, speeds]), 99, axis=0) / rate
+        for block in blocks(len(self._x) - 1):
+            after = slice(block.start + 1, block.stop + 1)
+            fastest = np.maximum(np.abs(qvel[block]), np.abs(qvel[after]))[:, speeds] / rate
+            moved = np.abs(qpos[after] - qpos[block])[:, places]
+            found.append(rows_of(moved > _FASTER * fastest + slack) + block.start)
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def _chained(self) -> np.ndarray | None:
+        successors, observations = self._x.get("next_observations"), self._observations
+        if successors is None:
+            return None
+        chained = np.ones(max(0, len(self._x) - 1), bool)
+        tolerance = _EQUAL * (np.nan_to_num(observations[self._rows]).std(0) + 1e-6)
+        differ = unequal_rows(successors[:-1], observations[1:])
+        for block in blocks(len(differ)):  # few, unless something is wrong
+            rows = differ[block]
+            gaps = np.abs(successors[rows] - observations[rows + 1])
+            chained[rows] = ((gaps <= tolerance) | ~np.isfinite(gaps)).all(axis=1)  # no numbers: told of elsewhere
+        return chained
 
 
 def check_boundaries(x: Examined) -> Iterator[Finding]:
     """Ends that are lost, beside the right row, or none."""
-    chained, ratios = follows(x), changes(x)
-    jump = jumps(x, ratios)
-    inside, ends = ~x.last[:-1], x.last[:-1]
-    broken = jump if chained is None else ~chained
+    steps = Steps(x)
+    chained, jump = steps.chained, steps.jump
+    ends = x.last[:-1]
+    inside, broken = ~ends, jump if chained is None else ~chained
     lost = inside & broken
     if chained is None and not lost.any() and x.world is not None and not x.declared and "timeouts" not in x.columns:
         row = fresh_start(x.world.task, x.columns["observations"], x.starts)
@@ -100,10 +140,8 @@ def check_boundaries(x: Examined) -> Iterator[Finding]:
         check, what = ("jump", "observations jump") if chained is None else ("not-following", "what follows is another")
         message = f"{what} within an episode after {{places}}"
         yield found(check, "error", lost, message, "training would learn from transitions that never were")
-    on = ends & ~x.marked("terminals")[:-1]
-    on &= _within_usual(ratios, len(on)) if chained is None else chained & ~jump & _known(x)
-    if chained is None and not np.isfinite(x.columns["observations"]).all():
-        on[:] = False  # what is usual is not known
+    on = np.zeros(len(ends), bool)
+    on[_going_on(x, steps, np.flatnonzero(ends & ~x.marked("terminals")[:-1]))] = True
     if on.any():
         message = (
             "an end is marked where the episode goes on, in {places}: a change of goal, or a recording cut in pieces"
@@ -113,15 +151,35 @@ def check_boundaries(x: Examined) -> Iterator[Finding]:
         yield from _check_successors(x, chained, jump)
 
 
-def _within_usual(ratios: np.ndarray, count: int) -> np.ndarray:
-    """Where nothing changes more than is usual (N − 1,): a reset does."""
-    return np.asarray(ratios.max(1) <= 1) if ratios.size else np.zeros(count, bool)
+def _going_on(x: Examined, steps: Steps, rows: np.ndarray) -> np.ndarray:
+    """Of rows marked as an end that is no fall, those after which the episode goes on, for all that can be seen."""
+    if steps.chained is not None:
+        return rows[steps.chained[rows] & ~steps.jump[rows] & _known(x, rows)]
+    if not all_finite(x.columns["observations"]):
+        return rows[:0]  # what is usual is not known
+    rows = rows[steps.within_usual(rows)]
+    # A reset may change no more than a quick step does, where the robot's place is no part of what it observes.
+    return rows[~_begins(x, rows + 1)] if len(rows) else rows
 
 
-def _known(x: Examined) -> np.ndarray:
-    """Where what follows and the next row are numbers (N − 1,)."""
+def _begins(x: Examined, rows: np.ndarray) -> np.ndarray:
+    """Whether rows are like the first rows of episodes: the task's own, or, without one, the data's, if they are alike.
+
+    The data's are alike where they spread much less than all rows do.
+    """
+    observations = x.columns["observations"]
+    if x.world is not None and (fresh := starts_of_task(x.world.task)).shape[1] == observations.shape[1]:
+        return like_a_start(fresh, observations[rows])
+    first, every = observations[x.starts].std(0), observations[sampled(len(x))].std(0)
+    moving = every > 0
+    alike = bool(moving.any()) and float(np.median(first[moving] / every[moving])) < _ALIKE
+    return np.full(len(rows), alike)
+
+
+def _known(x: Examined, rows: np.ndarray) -> np.ndarray:
+    """Whether what follows rows, and the rows after them, are numbers (K,)."""
     successors, observations = x.columns["next_observations"], x.columns["observations"]
-    return np.asarray(np.isfinite(successors[:-1] + observations[1:]).all(axis=1))
+    return np.asarray(np.isfinite(successors[rows] + observations[rows + 1]).all(axis=1))
 
 
 def _shifted(ends: np.ndarray, broken: np.ndarray) -> np.ndarray:
@@ -136,18 +194,21 @@ def _shifted(ends: np.ndarray, broken: np.ndarray) -> np.ndarray:
 
 def _check_successors(x: Examined, chained: np.ndarray, jump: np.ndarray) -> Iterator[Finding]:
     ends = x.last[:-1]
-    wrong = ends & chained & jump & _known(x)
+    wrong = np.zeros(len(ends), bool)
+    rows = np.flatnonzero(ends & chained & jump)
+    wrong[rows[_known(x, rows)]] = True
     if wrong.any():
         message = "the next observation of an episode's last row is the first of the next episode in {places}"
         yield found(
             "from-next-episode", "error", wrong, message, "training would learn from transitions that never were"
         )
     teleport = ~ends & chained & jump
-    successors = x.columns["next_observations"]
     if teleport.any():
         message = "observations jump within an episode after {places}"
         yield found("jump", "error", teleport, message, "training would learn from transitions that never were")
-    repeated = x.last & (successors == x.columns["observations"]).all(axis=1)
+    last, successors = x.bounds[1:] - 1, x.columns["next_observations"]
+    repeated = np.zeros(len(x), bool)
+    repeated[last] = (successors[last] == x.columns["observations"][last]).all(axis=1)
     if repeated.any():
         message = "the last next observation repeats the last observation in {places}"
         yield found("last-repeated", "note", repeated, message, "training learns one standstill from each")
@@ -174,7 +235,23 @@ def check_ends(x: Examined) -> Iterator[Finding]:
     if not x.declared and not (terminals | timeouts)[-1] and last < horizon:
         message = f"the last episode stops after {last} of {horizon} steps without a mark: the recording was cut"
         yield Finding("cut", "note", message, "training takes the rest of it for granted", 1, (len(x.starts) - 1,))
+    yield from _check_limits(x, terminals, timeouts)
     yield from _check_terminals(x, terminals)
+
+
+def _check_limits(x: Examined, terminals: np.ndarray, timeouts: np.ndarray) -> Iterator[Finding]:
+    """Time limits that pass for terminals: nothing falls in the very step in which its time is up, nor all alike."""
+    if timeouts.any() or (x.world is not None and not x.world.task.terminates):
+        return
+    ended = terminals[x.bounds[1:] - 1]
+    alike = x.lengths == x.lengths.max()
+    limits = ended & (x.lengths == x.horizon)
+    if not limits.any() and alike.sum() >= _ALIKE_EPISODES and alike.mean() > 0.5 and ended[alike].all():
+        limits = alike
+    if limits.any():
+        steps = int(x.lengths[limits][0])
+        message = f"'terminals' are set after exactly {steps} steps in {{places}}, and no 'timeouts': was the time up?"
+        yield found("limits-as-terminals", "warning", limits, message, "training takes them for falls", "episode")
 
 
 def _check_terminals(x: Examined, terminals: np.ndarray) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
 from ..robots import InputError, Snapshot, observation_parts, place
 from .examined import Examined
-from .findings import Finding, found
-from .recorded import World
+from .findings import REFUSED, Finding, found
+from .recorded import World, recorded_disturbances
 
 STATE_TOLERANCE = 1e-4  # as for resets to recorded states
 _STEP_TOLERANCE = 2e-3  # of a dimension's deviation (or its size), after one step: other versions of one physics pass
@@ -31,7 +31,12 @@ def check_physics(x: Examined, *, every_row: bool) -> Iterator[Finding]:
         return
     if not all(np.isfinite(column).all() for column in x.columns.values() if column.dtype.kind == "f"):
         return  # said already
-    if str(x.table.attributes().get("disturbances", "{}")).strip() != "{}":
+    try:
+        suffered = recorded_disturbances(x.table.path, x.table.attributes())
+    except InputError as error:
+        yield Finding("disturbed", "error", str(error), REFUSED)
+        return
+    if suffered != world.task.disturbances:
         yield Finding("disturbed", "note", "its robot was another than the task's, so physics is not compared", "none")
         return
     environment = world.task.make()
@@ -47,7 +52,8 @@ def check_physics(x: Examined, *, every_row: bool) -> Iterator[Finding]:
         rows = np.arange(len(x)) if every_row else _spread(len(x), _SAMPLE)
         states = list(_check_states(x, bench, rows))
         yield from states
-        if not any(finding.severity != "note" for finding in states):
+        trembles = world.task.disturbances.tremble > 0  # what is stored is the action that was meant
+        if not trembles and not any(finding.severity != "note" for finding in states):
             yield from _check_steps(x, bench, rows)
     finally:
         environment.close()
@@ -69,7 +75,9 @@ class _Bench:
             getattr(self._environment.model, field)[body] = values[episode]
         columns = x.columns
         seen = columns["observations"][row]
-        snapshot = Snapshot(int(x.times[row]), seen, qpos=columns["infos/qpos"][row], qvel=columns["infos/qvel"][row])
+        snapshot = Snapshot(
+            int(x.times_of(np.int64(row))), seen, qpos=columns["infos/qpos"][row], qvel=columns["infos/qvel"][row]
+        )
         return place(self._environment, snapshot)
 
     def step(self, row: int) -> tuple[np.ndarray, float, bool]:

@@ -13,9 +13,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..robots import InputError, nearest
+from ..robots import InputError, Task, nearest
+from .demonstrations import Demonstrations
+from .reading import read_table
 from .table import MemoryTable, Table
 
+BOUNDARIES = "boundaries"
 _REWARDS = 30.0  # half the range of replaced rewards, in the study
 
 
@@ -164,7 +167,7 @@ NOISES: Mapping[str, tuple[str, Corruption]] = MappingProxyType(
 FAULTS: Mapping[str, tuple[str, Corruption]] = MappingProxyType(
     {
         **NOISES,
-        "boundaries": ("marks of episodes' ends lost (D4RL #162)", _boundaries),
+        BOUNDARIES: ("marks of episodes' ends lost (D4RL #162)", _boundaries),
         "no-timeouts": ("no marks but of falls, and no next observations (D4RL #40, #137)", _no_timeouts),
         "no-terminals": ("all terminals zero (D4RL #22)", _no_terminals),
         "off-by-one": ("marks of ends a row too early (D4RL #77)", _off_by_one),
@@ -205,24 +208,72 @@ def corrupt(table: Table, kind: str, *, rate: float = 0.3, scale: float = 1.0, s
     return MemoryTable(table.path, spoiler.arrays, attributes, table.format, table.names)
 
 
-def spoiled(table: Table, text: str, seed: int, starts: np.ndarray | None = None) -> MemoryTable:
-    """A table with a noise as people write it: `actions`, `actions:0.3` (the share of rows), `actions:0.3:1` (scale).
+def corrupted(table: Table, task: Task | None, sound: Demonstrations, text: str, seed: int) -> Demonstrations:
+    """A table's demonstrations with a noise as people write it: `actions`, `actions:0.3` (the share of rows),
+    `actions:0.3:1` (and how hard), `boundaries:0.3` (the share of the ends between episodes).
 
-    ``starts`` (E,) are where its episodes begin, if that is known from the sound data.
+    ``sound`` are those of the table as it is. Noise leaves them the episodes; what moves observations would otherwise
+    pass for ends that are not marked.
 
     Errors: :class:`InputError` for anything else.
     """
+    kind, rate, scale = _parsed(text)
+    if kind == BOUNDARIES:
+        return without_boundaries(sound, rate, seed)
+    noisy = corrupt(table, kind, rate=rate, scale=scale, seed=seed)
+    if "next_observations" in table and "metadata/episode_starts" not in noisy:
+        arrays = {key: noisy.raw(key) for key in sorted(noisy.keys())} | {"metadata/episode_starts": sound.starts}
+        noisy = MemoryTable(table.path, arrays, noisy.attributes(), table.format, table.names)
+    return read_table(noisy, task)
+
+
+def _parsed(text: str) -> tuple[str, float, float]:
+    """The kind, the share and how hard, by defaults where a text does not say."""
     kind, *numbers = text.split(":")
-    if kind not in NOISES:
-        raise InputError(f"corruption {text!r}: there is no noise {kind!r}: {nearest(kind, NOISES)}")
+    known = (*NOISES, BOUNDARIES)
+    if kind not in known:
+        raise InputError(f"corruption {text!r}: there is no noise {kind!r}: {nearest(kind, known)}")
     try:
         rate, scale = (*[float(number) for number in numbers], *(0.3, 1.0)[len(numbers) :])
     except ValueError:
         raise InputError(f"corruption {text!r}: write it like {kind}:0.3:1, the share of rows and how hard") from None
     if not 0 < rate <= 1 or not 0 < scale < float("inf"):
         raise InputError(f"corruption {text!r}: the share of rows is above 0 and at most 1, how hard above 0")
-    noisy = corrupt(table, kind, rate=rate, scale=scale, seed=seed)
-    if starts is None or "metadata/episode_starts" in noisy:
-        return noisy
-    arrays = {key: noisy.raw(key) for key in sorted(noisy.keys())} | {"metadata/episode_starts": starts}
-    return MemoryTable(table.path, arrays, noisy.attributes(), table.format, table.names)
+    if kind == BOUNDARIES and len(numbers) > 1:
+        raise InputError(f"corruption {text!r}: an end is lost or not: write {kind}:{rate:g}, the share of the ends")
+    return kind, rate, scale
+
+
+def without_boundaries(sound: Demonstrations, rate: float, seed: int) -> Demonstrations:
+    """Demonstrations of which a share of the ends between episodes, at least one, is lost, as a reader leaves them that
+    does not look (D4RL #40, #145, #162): two episodes become one, a fall is none, and what follows the first one's last
+    row is the second one's first observation.
+
+    Times go on counting, an episode's return and length are those of its parts together, and seeds, from which nobody
+    could play it again, are left out.
+
+    Errors: :class:`InputError` when there is but one episode.
+    """
+    inner = np.arange(1, len(sound.starts))
+    if not len(inner):
+        raise InputError(f"{sound.source}: has one episode, so there is no end between two to be lost")
+    random = np.random.default_rng([seed, 7])
+    lost = np.sort(random.choice(inner, min(len(inner), max(1, round(rate * len(inner)))), replace=False))
+    kept = np.setdiff1d(np.arange(len(sound.starts)), lost)
+    rows = sound.starts[lost] - 1
+    following, terminated, truncated, times = (
+        getattr(sound, name).copy() for name in ("next_observations", "terminated", "truncated", "times")
+    )
+    following[rows] = sound.observations[rows + 1]
+    terminated[rows] = truncated[rows] = False
+    for episode in lost:  # in order, so what comes before counts on already
+        begin = sound.starts[episode]
+        end = sound.starts[episode + 1] if episode + 1 < len(sound.starts) else len(sound)
+        times[begin:end] += times[begin - 1] + 1 - times[begin]
+    last = np.append(kept[1:], len(sound.starts)) - 1
+    return dataclasses.replace(
+        sound, starts=sound.starts[kept], next_observations=following, terminated=terminated, truncated=truncated,
+        times=times, episode_seeds=None, episode_returns=np.add.reduceat(sound.episode_returns, kept),
+        episode_lengths=np.add.reduceat(sound.episode_lengths, kept), episode_terminated=sound.episode_terminated[last],
+        metadata={**sound.metadata, "corruption": f"{BOUNDARIES}, rate {rate:g}, seed {seed}"},
+    )  # fmt: skip

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,10 @@ def arrays_of(demonstrations: Demonstrations, world: World, *, compact: bool) ->
     }
     if not demonstrations.acted:
         del arrays["actions"]
+    if not demonstrations.rewarded:
+        del arrays["rewards"]
+    if not np.isfinite(demonstrations.episode_returns).all():  # those that nobody knows
+        del arrays["metadata/episode_returns"]
     if compact:
         arrays["infos/final_observations"] = _final_observations(demonstrations)
     else:
@@ -153,10 +158,12 @@ def attributes_of(demonstrations: Demonstrations, command: str) -> dict[str, Any
         env_id=demonstrations.environment_id,
         env_kwargs=keywords,
         task=demonstrations.task_name,
-        return_mean=float(demonstrations.episode_returns.mean()),
-        return_std=float(demonstrations.episode_returns.std()),
     )
+    mean, deviation = float(demonstrations.episode_returns.mean()), float(demonstrations.episode_returns.std())
+    known = math.isfinite(mean)
     for name, value in (
+        ("return_mean", mean if known else None),
+        ("return_std", deviation if known else None),
         ("random_return", demonstrations.random_return),
         ("expert_return", demonstrations.expert_return),
         ("command", command or None),

@@ -28,7 +28,9 @@ def of_file(name: str) -> D4rlDataset | None:
 def adapted(table: Table, found: D4rlDataset) -> MemoryTable:
     """A file's table with the environment, horizon and reference returns of its data set, in the task's own form.
 
-    Errors: :class:`InputError` for an ant maze, whose ant is another, and ants with contact forces that are not zero.
+    An ant maze, whose ant is another, can be looked at but not read.
+
+    Errors: :class:`InputError` for ants with contact forces that are not zero.
     """
     arrays: dict[str, np.ndarray] = {}
     for key in sorted(table.keys()):
@@ -46,12 +48,18 @@ def adapted(table: Table, found: D4rlDataset) -> MemoryTable:
         _without_forces(table, arrays)
     elif found.family == "maze2d" and found.fit.task is not None:
         arrays = _turned(table, arrays, found.fit.task)
-    elif found.family == "antmaze":
-        raise InputError(
-            f"{table.path}: {found.name} is of an ant with a fifth of the strength of this suite's and steps twice as "
+    refused = ""
+    if found.family == "antmaze":
+        refused = (
+            f"{found.name} is of an ant with a fifth of the strength of this suite's and steps twice as "
             "long, so neither its actions nor its pace can be learned from; record play in task=antmaze"
         )
-    return MemoryTable(table.path, arrays, attributes, table.format)
+    return MemoryTable(table.path, arrays, attributes, table.format, refused=refused)
+
+
+def goal_changes(goals: np.ndarray) -> np.ndarray:
+    """Where the goal of the row after is another (N,)."""
+    return np.append((np.diff(goals, axis=0) != 0).any(axis=1), False)
 
 
 def _without_forces(table: Table, arrays: dict[str, np.ndarray]) -> None:
@@ -91,7 +99,7 @@ def _turned(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str,
         return np.stack((rows[:, 1], -rows[:, 0]), 1)
 
     goal = goal.astype(np.float64)
-    where, changed = place(seen[:, :2]), np.append((np.diff(goal, axis=0) != 0).any(axis=1), False)
+    where = place(seen[:, :2])
     whole = (where, where, way(seen[:, 2:4]), place(goal))
     turned = dict(arrays) | {
         "observations": np.concatenate(whole, 1).astype(np.float32),
@@ -100,6 +108,6 @@ def _turned(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str,
     for key, turn in (("infos/qpos", place), ("infos/qvel", way)):
         if key in arrays:
             turned[key] = turn(table.floats(key, 2, whose, len(seen)).astype(np.float64))
-    turned.setdefault("timeouts", changed)  # copies from before 2021 mark nothing (D4RL #31)
+    turned.setdefault("timeouts", goal_changes(goal))  # copies from before 2021 mark nothing (D4RL #31)
     turned["rewards"] = table.numbers("rewards", len(seen)).astype(np.float32)
     return turned

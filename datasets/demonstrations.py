@@ -6,6 +6,7 @@ Shapes: N rows (one transition each), E episodes, O observation, A action, S num
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from ..robots import InputError, Snapshot
 from .table import all_finite
+
+_log = logging.getLogger(__name__)
 
 # The columns with one entry per row: dimensions, type in memory, and the kinds of NumPy types taken for it.
 _COLUMNS: Mapping[str, tuple[int, type[np.generic], str]] = {
@@ -60,6 +63,8 @@ class Demonstrations:
     ``expert_return`` are the references for normalised scores; ``source`` names the file in messages;
     ``metadata`` is whatever else the source says about itself. ``acted`` is false for recordings of states alone, whose
     actions nobody knows: ``actions`` are then zeros, and :meth:`need_actions` refuses what would learn from them.
+    ``rewarded`` is false where nobody knows the rewards: ``rewards`` are then zeros, and an episode's return is NaN
+    unless the source tells it.
 
     Errors: :class:`InputError` naming source and column when shapes, types or lengths disagree, a number is
     not finite, an action leaves [−1, 1], or an episode's end is marked on a row that is not its last.
@@ -88,6 +93,7 @@ class Demonstrations:
     source: str = "demonstrations"
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     acted: bool = True
+    rewarded: bool = True
 
     def __post_init__(self) -> None:
         for name, (dimensions, kind, accepted) in {**_COLUMNS, **_PER_EPISODE}.items():
@@ -101,6 +107,7 @@ class Demonstrations:
         bounds = np.append(self.starts, len(self))
         if len(self.episode_returns) == 0:
             returns = np.add.reduceat(self.rewards.astype(np.float64), self.starts)
+            returns = returns if self.rewarded else np.full(len(self.starts), np.nan)
             object.__setattr__(self, "episode_returns", returns)
         if len(self.episode_lengths) == 0:
             object.__setattr__(self, "episode_lengths", np.diff(bounds))
@@ -128,10 +135,14 @@ class Demonstrations:
         return self._take(np.arange(end), self.starts[:count])
 
     def returning(self, least: float) -> Demonstrations:
-        """The episodes that return at least this. Errors: :class:`InputError` when there is none."""
+        """The episodes that return at least this. Errors: :class:`InputError` when there is none, or none is known."""
         good = self.episode_returns >= least
+        if np.isnan(self.episode_returns).all():
+            raise InputError(
+                f"{self.source}: has no rewards, so nobody knows what its episodes return: ask for no least"
+            )
         if not good.any():
-            best = self.episode_returns.max()
+            best = np.nanmax(self.episode_returns)
             raise InputError(f"{self.source}: no episode returns {least:g} or more, the best {best:g}: ask for less")
         return self.only(good)
 
@@ -172,21 +183,38 @@ class Demonstrations:
         chosen = chosen if every is None else chosen.every(every)
         return chosen if rows is None else chosen.rows(rows)
 
-    def joined(self, other: Demonstrations) -> Demonstrations:
-        """The episodes of both, this one's first; a column that either lacks is left out, references are this one's.
+    def joined(self, *others: Demonstrations) -> Demonstrations:
+        """The episodes of all, this one's first; a column that one of them lacks is left out, references are its own.
 
-        Errors: :class:`InputError` when they are of different environments.
+        Errors: :class:`InputError` when they are of different tasks, or of one environment with other arguments.
         """
-        if (self.environment_id, dict(self.environment_keywords)) != (
-            other.environment_id, dict(other.environment_keywords)
-        ):  # fmt: skip
-            raise InputError(f"{self.source} and {other.source} are of different environments")
-        changes: dict[str, Any] = {"starts": np.append(self.starts, other.starts + len(self))}
+        for other in others:
+            self._check_same(other)
+        every = (self, *others)
+        offsets = np.cumsum([0, *(len(one) for one in every[:-1])])
+        starts = [one.starts + offset for one, offset in zip(every, offsets, strict=True)]
+        changes: dict[str, Any] = {"starts": np.concatenate(starts)}
         for name in (_COLUMNS.keys() | _PER_EPISODE.keys()) - {"starts"}:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            changes[name] = None if mine is None or theirs is None else np.concatenate((mine, theirs))
-        changes["acted"] = self.acted and other.acted
-        return dataclasses.replace(self, **changes, source=f"{self.source} and {other.source}")
+            columns = [getattr(one, name) for one in every]
+            changes[name] = None if any(column is None for column in columns) else np.concatenate(columns)
+        changes |= {name: all(getattr(one, name) for one in every) for name in ("acted", "rewarded")}
+        sources = " and ".join(dict.fromkeys(one.source for one in every))
+        return dataclasses.replace(self, **changes, source=sources)
+
+    def _check_same(self, other: Demonstrations) -> None:
+        """Errors: :class:`InputError` for another task. Another version of its environment passes with a warning, as
+        for a task."""
+        mine = (self.environment_id, dict(self.environment_keywords))
+        if mine == (other.environment_id, dict(other.environment_keywords)):
+            return
+        versions = self.task_name == other.task_name and self.environment_id != other.environment_id
+        sizes = [(one.observations.shape[1], one.actions.shape[1]) for one in (self, other)]
+        if not versions or sizes[0] != sizes[1]:
+            raise InputError(f"{self.source} and {other.source} are of different environments")
+        _log.warning(
+            "%s is of %s and %s of %s, whose physics may differ",
+            self.source, self.environment_id, other.source, other.environment_id,
+        )  # fmt: skip
 
     def need_actions(self, by: str, instead: str) -> None:
         """For what learns from actions: ``by`` names it, ``instead`` says what to choose otherwise.
@@ -237,6 +265,8 @@ class Demonstrations:
             array = array.astype(kind, copy=False)
         if accepted == "f" and not all_finite(array):
             finite = np.isfinite(array)
+            if name == "episode_returns" and (finite | np.isnan(array)).all():
+                return array  # those that nobody knows
             count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
             raise self._error(name, f"holds NaN or infinity in {count} of {array.size} places, first in row {row}")
         return array

@@ -14,7 +14,9 @@ import numpy as np
 from ..robots import InputError, Task
 from .check_columns import check_actions, check_duplicates, check_name, check_numbers, check_rewards
 from .check_episodes import check_boundaries, check_ends
+from .check_motion import check_motion
 from .check_physics import check_physics
+from .d4rl_table import DATASETS
 from .examined import Examined, examine
 from .findings import REFUSED, SEVERITIES, Finding, Report
 from .limits import in_words
@@ -35,11 +37,13 @@ def diagnose(
     simulator, a sample of them or, with ``every_row``, all.
     """
     findings: list[Finding] = []
+    if table.refused:
+        findings.append(Finding("refused", "error", table.refused, REFUSED))
     world, horizon = _world(table, task, findings)
     x, seen = examine(table, world, horizon)
     findings += seen
     if x is not None:
-        findings += _checks(x, name or table.path.stem, physics=physics, every_row=every_row)
+        findings += _checks(x, name or table.path.name, physics=physics, every_row=every_row)
     if physics and world is not None and not any(finding.severity == "error" for finding in findings):
         try:
             read_table(table, task)
@@ -67,7 +71,7 @@ def _checks(x: Examined, name: str, *, physics: bool, every_row: bool) -> list[F
     if x.thinned:  # rows do not follow each other, and their sums are no returns
         what = "rows were left out between these, so what follows what is not compared"
         return [*findings, Finding("thinned", "note", what, "training takes them as they are")]
-    findings += [*check_boundaries(x), *check_ends(x)]
+    findings += [*check_boundaries(x), *check_ends(x), *check_motion(x)]
     if not any(finding.check in _OF_TIME for finding in findings):  # otherwise returns are of no episodes
         findings += check_name(x, name)
     fits = x.world is None or x.columns["observations"].shape[1] == x.world.spaces.observation_size
@@ -81,11 +85,17 @@ def _world(table: Table, task: Task | None, findings: list[Finding]) -> tuple[Wo
         recorded = recorded_environment(table.path, table.attributes())
         if task is None and recorded is None and "task" not in table.attributes():
             what = "it does not say which task it is of, so nothing is compared with one: give task="
+            if (known := DATASETS.get(str(table.attributes().get("d4rl")))) is not None:
+                what = f"no task here is like it, so nothing is compared with one: {known.fit.remark}"
             findings.append(Finding("no-task", "note", what, "training knows its task"))
             return None, None
         world = world_for(table.path, task, table.attributes(), recorded)
     except InputError as error:
-        findings.append(Finding("task", "error" if task is not None else "note", str(error), REFUSED))
+        findings.append(
+            Finding("task", "note", str(error), "nothing is compared with a task")
+            if task is None
+            else Finding("task", "error", str(error), REFUSED)
+        )
         return None, None
     limit = table.attributes().get(HORIZON) if recorded is None else recorded.limit
     return world, limit if isinstance(limit, int) else world.task.horizon

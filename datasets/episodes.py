@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..robots import InputError, Task, TaskBatch
+from ..robots import InputError, Task
+from .blocks import blocks, rows_of, unequal_rows
 from .table import Table
 
 _log = logging.getLogger(__name__)
@@ -121,23 +122,39 @@ def _hangs(columns: Arrays, lengths: np.ndarray, horizon: int) -> bool:
     return bool(lengths[-1] < horizon and not columns["terminated"][-1])
 
 
+def starts_of_task(task: Task) -> np.ndarray:
+    """What is observed at the start of some of the task's own episodes (E, O)."""
+    environment = task.make()
+    try:
+        return np.stack([np.asarray(environment.reset(seed=seed)[0], np.float32) for seed in range(_STARTS)])
+    finally:
+        environment.close()
+
+
+def like_a_start(fresh: np.ndarray, observations: np.ndarray) -> np.ndarray:
+    """Whether rows (N,) lie in the range of the task's own starts (E, O), widened threefold."""
+    low, high = fresh.min(0), fresh.max(0)
+    wide = (high - low) + _NO_RANGE
+    inside = np.ones(len(observations), bool)
+    for block in blocks(len(observations)):
+        rows = observations[block]
+        inside[rows_of((rows < low - wide) | (rows > high + wide)) + block.start] = False
+    return inside
+
+
 def fresh_start(task: Task, observations: np.ndarray, starts: np.ndarray) -> int | None:
     """The first row within an episode that jumps to where the task's own episodes start, if any.
 
     A jump: from outside the range of the starts, widened threefold, into it, by more than its width in some dimension.
     """
-    tasks = TaskBatch(task, list(range(_STARTS)))
-    fresh = tasks.reset()
-    tasks.close()
+    fresh = starts_of_task(task)
     if fresh.shape[1] != observations.shape[1]:  # which the doctor tells of
         return None
-    low, high = fresh.min(0), fresh.max(0)
-    wide = (high - low) + _NO_RANGE
-    inside = ((observations >= low - wide) & (observations <= high + wide)).all(axis=1)
-    far = (np.abs(np.diff(observations, axis=0)) > 3 * wide).any(axis=1)
-    jumps = inside[1:] & ~inside[:-1] & far
-    jumps[starts[1:] - 1] = False
-    return int(jumps.argmax()) + 1 if jumps.any() else None
+    wide = (fresh.max(0) - fresh.min(0)) + _NO_RANGE
+    inside = like_a_start(fresh, observations)
+    rows = np.setdiff1d(np.flatnonzero(inside[1:] & ~inside[:-1]), starts[1:] - 1)
+    rows = rows[(np.abs(observations[rows + 1] - observations[rows]) > 3 * wide).any(axis=1)]
+    return int(rows[0]) + 1 if len(rows) else None
 
 
 def _breaks(columns: Arrays) -> np.ndarray:
@@ -146,12 +163,11 @@ def _breaks(columns: Arrays) -> np.ndarray:
     So D4RL's replays show the ends that their marks lack (D4RL #162).
     """
     observations, successors = columns["observations"], columns.get("next_observations")
-    if successors is None or len(observations) < 2:
-        return np.zeros(len(observations), bool)
-    broken = (successors[:-1] != observations[1:]).any(axis=1)  # few, so the closer look is at these alone
-    rows = np.flatnonzero(broken)
-    broken[rows] = ~np.isclose(successors[rows], observations[rows + 1], rtol=1e-5, atol=1e-6).all(axis=1)
-    return np.append(broken, False)
+    broken = np.zeros(len(observations), bool)
+    if successors is not None and len(observations) > 1:
+        rows = unequal_rows(successors[:-1], observations[1:])  # few, so the closer look is at these alone
+        broken[rows] = ~np.isclose(successors[rows], observations[rows + 1], rtol=1e-5, atol=1e-6).all(axis=1)
+    return broken
 
 
 def read_times(table: Table, starts: np.ndarray, count: int) -> np.ndarray:

@@ -62,10 +62,9 @@ class Examined:
         last[self.bounds[1:] - 1] = True
         return last
 
-    @property
-    def times(self) -> np.ndarray:
-        """The number of each row within its episode (N,)."""
-        return rows_within_episodes(self.starts, len(self))
+    def times_of(self, rows: np.ndarray | np.int64) -> np.ndarray:
+        """The numbers of rows within their episodes (K,)."""
+        return rows - self.starts[np.searchsorted(self.starts, rows, "right") - 1]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -76,7 +75,7 @@ class Examined:
     def returns(self) -> np.ndarray | None:
         """Sums of rewards (E,), where there are any."""
         rewards = self.get("rewards")
-        return None if rewards is None else np.add.reduceat(rewards.astype(np.float64), self.starts)
+        return None if rewards is None else np.add.reduceat(rewards, self.starts, dtype=np.float64)
 
     @property
     def thinned(self) -> bool:
@@ -84,7 +83,7 @@ class Examined:
         if "infos/times" not in self.table:
             return False
         times = self.table.raw("infos/times")
-        return times.shape != (len(self),) or not np.array_equal(times, self.times)
+        return times.shape != (len(self),) or not np.array_equal(times, rows_within_episodes(self.starts, len(self)))
 
     def marked(self, key: str) -> np.ndarray:
         """Where ``terminals`` or ``timeouts`` are set (N,); nowhere without them."""

@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -65,7 +65,7 @@ class Hdf5File(Table):
             self._file.close()
             raise
 
-    def __enter__(self) -> Hdf5File:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -179,6 +179,8 @@ def _information(
     """``meta/info.json``, its keys in LeRobot's order."""
     episodes, metadata = len(demonstrations.starts), demonstrations.metadata
     told = {name: getattr(demonstrations, f"episode_{name}") for name in _PER_EPISODE}
+    if not np.isfinite(told["returns"]).all():  # those that nobody knows
+        del told["returns"]
     # Those that a LeRobot data set had. Where its observations are put together, there are none of the whole.
     seen = _read_json(metadata.get("observation_names"))
     names = {"action": _read_json(metadata.get("action_names"))}

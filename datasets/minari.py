@@ -13,7 +13,7 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,29 +85,59 @@ def open_minari(name_or_path: str | Path, *, download: bool = False) -> MemoryTa
     """
     folder = _found(name_or_path, download)
     with _damage(folder):
-        metadata = read_json(folder / "metadata.json")
-        storage = storage_of(folder, metadata)
-        numbers = range(int(metadata["total_episodes"]))
-        parts = _parts(folder, storage.observation_space)
-        if not isinstance(storage.action_space, Box) or storage.action_space.dtype == np.uint8:  # these are pictures
-            called = in_words(storage.action_space)
-            raise InputError(f"{folder}: its actions are {called}, but only continuous ones can be used")
-        told = storage.get_episode_metadata(numbers)
-        both = zip(storage.get_episodes(numbers), told, strict=True)
-        arrays = _joined(folder, [_rows(folder, parts, *episode) for episode in both])
-    ours = metadata.get(OURS, {})
-    if not isinstance(ours, dict):
-        raise InputError(f"{folder}: '{OURS}' in metadata.json is damaged; record the data set again")
-    attributes = {**environment_of(folder, metadata), **ours}
-    for name, value in metadata.items():
-        if name not in _NOT_SAID and value is not None:
-            attributes[name] = json.dumps(value) if isinstance(value, dict) else value
-    for name, theirs in REFERENCES.items():
-        if metadata.get(theirs) is not None:
-            attributes.setdefault(name, metadata[theirs])
-    if len(parts) > 1:
-        attributes.setdefault("observation_parts", json.dumps({name: size for name, size, _ in parts}))
-    return MemoryTable(folder, arrays, attributes, "minari", _NAMES)
+        return _Reader(folder).table(None)
+
+
+def stream_minari(name_or_path: str | Path, *, rows: int, download: bool = False) -> Iterator[MemoryTable]:
+    """Tables of some ``rows`` of whole episodes at a time; arguments and errors are :func:`open_minari`'s."""
+    folder = _found(name_or_path, download)
+    with _damage(folder):
+        reader = _Reader(folder)
+        counts = [int(told.get("total_steps", 1)) for told in reader.told]
+    chosen: list[int] = []
+    for number, count in enumerate(counts):
+        if chosen and sum(counts[i] for i in chosen) + count > rows:
+            with _damage(folder):
+                table = reader.table(chosen)
+            yield table
+            chosen = []
+        chosen.append(number)
+    with _damage(folder):
+        table = reader.table(chosen)
+    yield table
+
+
+class _Reader:
+    """What a data set says of itself, and tables of its episodes. Errors: whatever is raised over damage."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._metadata = folder, read_json(folder / "metadata.json")
+        self._storage = storage_of(folder, self._metadata)
+        self._parts = _parts(folder, self._storage.observation_space)
+        space = self._storage.action_space
+        if not isinstance(space, Box) or space.dtype == np.uint8:  # these are pictures
+            raise InputError(f"{folder}: its actions are {in_words(space)}, but only continuous ones can be used")
+        self.told = list(self._storage.get_episode_metadata(range(int(self._metadata["total_episodes"]))))
+
+    def table(self, numbers: Sequence[int] | None) -> MemoryTable:
+        """The table of some episodes, or of all."""
+        folder, metadata = self._folder, self._metadata
+        numbers = range(len(self.told)) if numbers is None else numbers
+        both = zip(self._storage.get_episodes(numbers), [self.told[number] for number in numbers], strict=True)
+        arrays = _joined(folder, [_rows(folder, self._parts, *episode) for episode in both])
+        ours = metadata.get(OURS, {})
+        if not isinstance(ours, dict):
+            raise InputError(f"{folder}: '{OURS}' in metadata.json is damaged; record the data set again")
+        attributes = {**environment_of(folder, metadata), **ours}
+        for name, value in metadata.items():
+            if name not in _NOT_SAID and value is not None:
+                attributes[name] = json.dumps(value) if isinstance(value, dict) else value
+        for name, theirs in REFERENCES.items():
+            if metadata.get(theirs) is not None:
+                attributes.setdefault(name, metadata[theirs])
+        if len(self._parts) > 1:
+            attributes.setdefault("observation_parts", json.dumps({name: size for name, size, _ in self._parts}))
+        return MemoryTable(folder, arrays, attributes, "minari", _NAMES)
 
 
 @contextlib.contextmanager

@@ -97,6 +97,8 @@ def write_minari(
     if target.exists() and not (overwrite and data_folder(target)):
         raise InputError(f"{target}: exists already; choose another name, or allow overwriting a data set")
     demonstrations.need_actions("whoever reads a Minari data set", "write them as an .hdf5 file")
+    if not demonstrations.rewarded:
+        raise InputError(f"{demonstrations.source} has no rewards, which a Minari data set has to: write an .hdf5 file")
     world = World.of(task or task_named(demonstrations))
     arrays, ours = arrays_of(demonstrations, world, compact=False), attributes_of(demonstrations, command)
     if demonstrations.states is not None:

@@ -21,6 +21,7 @@ from . import imitation_folder, lerobot, minari, npz, robomimic
 from .bundles import bundled
 from .d4rl_adapting import adapted, of_file
 from .d4rl_names import PREFIX, find_d4rl, resolve_d4rl
+from .d4rl_table import D4rlDataset
 from .download import Progress
 from .hdf5 import Hdf5File
 from .table import Table
@@ -52,41 +53,72 @@ def open_data(
     Errors: :class:`InputError` for an unknown name (with the nearest ones), for a download that fails, for ``parts``
     that the format does not have, and for whatever is wrong with the file.
     """
-    parts, text = parts or Parts(), str(name)
+    parts = parts or Parts()
+    kind, place = format_of(name, parts)
+    if kind == "lerobot":
+        yield lerobot.open_lerobot(place, observations=parts.keys or None)
+    elif kind == "minari":
+        yield minari.open_minari(place, download=str(name).startswith(_MINARI))
+    elif kind == "imitation":
+        yield imitation_folder.open_imitation_folder(Path(place), task)
+    elif kind == "npz":
+        yield npz.open_npz(Path(place), task)
+    elif kind == "robomimic":
+        yield robomimic.open_robomimic(Path(place), task, keys=parts.keys, mask=parts.mask, done_mode=parts.done_mode)
+    else:
+        with Hdf5File(resolve(name, progress=progress)) as file:
+            found = d4rl_of(file, str(name))
+            yield file if found is None else adapted(file, found)
+
+
+def format_of(name: str | Path, parts: Parts) -> tuple[str, str]:
+    """The format of data by their name or path, and the path, or Minari's id, that their reader takes.
+
+    What is of no other format is D4RL's, to be found by :func:`resolve`.
+
+    Errors: :class:`InputError` for ``parts`` that the format does not have.
+    """
+    text = str(name)
     path = Path(text.removeprefix(_LEROBOT))
     if text.startswith(_LEROBOT) or (path.is_dir() and lerobot.claims(path)):
-        _check_parts(parts, text, keys=True)
-        yield lerobot.open_lerobot(path, observations=parts.keys or None)
+        kind = "lerobot"
     elif text.startswith(_MINARI) and not path.exists():
-        _check_parts(parts, text)
-        yield minari.open_minari(text.removeprefix(_MINARI), download=True)
+        kind, path = "minari", Path(text.removeprefix(_MINARI))
     elif path.exists() and minari.claims(path):
-        _check_parts(parts, text)
-        yield minari.open_minari(path)
+        kind = "minari"
     elif path.is_dir() and imitation_folder.claims(path):
-        _check_parts(parts, text)
-        yield imitation_folder.open_imitation_folder(path, task)
+        kind = "imitation"
     elif path.is_file() and npz.claims(path):
-        _check_parts(parts, text)
-        yield npz.open_npz(path, task)
+        kind = "npz"
     elif path.is_file() and robomimic.claims(path):
-        yield robomimic.open_robomimic(path, task, keys=parts.keys, mask=parts.mask, done_mode=parts.done_mode)
+        kind = "robomimic"
     else:
-        _check_parts(parts, text)
-        with Hdf5File(resolve(name, progress=progress)) as file:
-            yield _d4rl(file, text)
+        kind = "d4rl"
+    _check_parts(parts, text, {"lerobot": ("keys",), "robomimic": ("keys", "mask", "done_mode")}.get(kind, ()))
+    return kind, str(path)
 
 
-def _d4rl(file: Hdf5File, name: str) -> Table:
+def is_there(name: str | Path) -> bool:
+    """Whether there is something by this name to be opened, sound or not."""
+    try:
+        kind, place = format_of(name, Parts())
+        path = resolve_d4rl(str(name), download=False) if str(name).startswith(PREFIX) else Path(place)
+    except InputError:
+        return False
+    return path.is_file() if kind == "d4rl" else path.exists()
+
+
+def d4rl_of(file: Hdf5File, name: str) -> D4rlDataset | None:
+    """The data set of D4RL's that an open file is, by the name it was asked for or its own; none if it is not."""
     found = find_d4rl(name) if name.startswith(PREFIX) else of_file(file.path.name)
     # D4RL's files say nothing of themselves; one of that name which does is somebody else's.
-    return file if found is None or "env_id" in file.attributes() else adapted(file, found)
+    return None if found is None or "env_id" in file.attributes() else found
 
 
-def _check_parts(parts: Parts, name: str, *, keys: bool = False) -> None:
-    """Refuse what a format does not have, but ``keys`` where it does."""
+def _check_parts(parts: Parts, name: str, known: tuple[str, ...]) -> None:
+    """Refuse what a format does not have."""
     for option in ("keys", "mask", "done_mode"):
-        if getattr(parts, option) not in ((), None) and not (keys and option == "keys"):
+        if getattr(parts, option) not in ((), None) and option not in known:
             raise InputError(f"{name} has no {option} to choose: leave it out")
 
 

@@ -32,7 +32,7 @@ _SHARED = 0.3  # of the actions' deviation: less spread is one action, not two
 class Quality:
     """Measures of demonstrations, each without unit.
 
-    ``trajectory_quality`` is the mean return between random (0) and expert (1), none without references.
+    ``trajectory_quality`` is the mean return between random (0) and expert (1), none without references or rewards.
     ``coverage`` (SACo) is the share of cells of a grid over states and actions that are visited, in the directions of
     most variance, relative to what as many rows spread evenly over a cube would. ``action_noise`` is the share of the
     actions' variance among rows in nearly the same state: 0 if the state decides the action, 1 if it says nothing of
@@ -62,7 +62,8 @@ def measure(
     """All measures; the sample of rows is by ``seed``."""
     random = np.random.default_rng([seed, 6])
     quality = None
-    if random_return is not None and expert_return is not None and random_return != expert_return:
+    known = bool(np.isfinite(demonstrations.episode_returns).all())
+    if known and random_return is not None and expert_return is not None and random_return != expert_return:
         quality = float((demonstrations.episode_returns.mean() - random_return) / (expert_return - random_return))
     states = _standard(demonstrations.observations)
     noise = diversity = modes = None
@@ -172,20 +173,33 @@ def _coverage(points: np.ndarray, random: np.random.Generator) -> float:
     return cells(seen) / cells(even)
 
 
-_CONSISTENT, _NOISY, _FEW_ROWS, _GOOD, _SEVERAL_WAYS = 0.1, 0.3, 2_000, 0.8, 0.05
+_NOISY, _FEW_ROWS, _AIMLESS, _SEVERAL_WAYS = 0.3, 2_000, 0.4, 0.05
+_NOTHING, _RANDOM = 0.1, 0.9  # quality below which, and, where it is not known, noise above which nothing is shown
+_CLONED = 0.9  # share of the demonstrations' score
 
 
-def recommend(quality: Quality, *, acted: bool, states: bool, goal: bool) -> tuple[str, str]:
+def recommend(
+    quality: Quality, *, acted: bool, states: bool, goal: bool, cloned: float | None = None
+) -> tuple[str, str]:
     """A learner for data of this quality, and the reason as a clause.
 
     ``acted`` says whether there are actions, ``states`` whether episodes can start in recorded states, ``goal`` whether
-    the task is about going somewhere. The thresholds are ours, from the tables in docs/results.
+    the task is about going somewhere, ``cloned`` the score of a small cloning that was tried (0 random, 1 expert). The
+    thresholds are ours, from the tables in docs/results.
     """
+    value, noise = quality.trajectory_quality, quality.action_noise
+    if acted and goal and value is not None and value < _AIMLESS:
+        return "diffusion_policy loop.goals=true", "the players did not go for the goal, but came to many places"
+    own = "learner=sac makes an expert from the task's own reward, if you have none to record"
+    if value is not None and value < _NOTHING:
+        return "sac", f"they score {value:.2f} between random and expert, so there is nothing to imitate; {own}"
+    if value is None and noise is not None and noise > _RANDOM:
+        return "sac", f"the state says next to nothing of the action, so there is nothing to imitate; {own}"
     if not acted:
         return "mm reward.inputs=state", "there are no actions, so only states can be matched"
-    value = quality.trajectory_quality
-    if goal and value is not None and value < _GOOD / 2:
-        return "diffusion_policy loop.goals=true", "the players did not go for the goal, but came to many places"
+    share = None if value is None or cloned is None else cloned / value
+    if share is not None and share >= _CLONED:
+        return "bc", f"a small cloning of them already scores {share:.0%} of what they do"
     if quality.multimodality is not None and quality.multimodality > _SEVERAL_WAYS:
         return (
             "diffusion_policy",
@@ -194,7 +208,14 @@ def recommend(quality: Quality, *, acted: bool, states: bool, goal: bool) -> tup
     if quality.rows < _FEW_ROWS:
         chosen = "hype_filter" if states else "hype"
         return chosen, f"{quality.rows} rows are too few to clone, and the simulator can fill in the rest"
-    if quality.action_noise is not None and quality.action_noise > _NOISY:
-        reason = f"{quality.action_noise:.0%} of the actions' variance is not explained by the state"
-        return "hype", f"{reason}, and cloning would repeat it"
+    if noise is not None and noise > _NOISY:
+        return (
+            "hype",
+            f"{noise:.0%} of the actions' variance is not explained by the state, and cloning would repeat it",
+        )
+    if share is not None:
+        return (
+            "hype",
+            f"a small cloning of them scores {share:.0%} of what they do, and the simulator can teach the rest",
+        )
     return "bc", "there are many rows, and the state decides the action; hype is the next to try"

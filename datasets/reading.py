@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..robots import InputError, Task
+from .blocks import blocks, rows_of
 from .demonstrations import Demonstrations
 from .episodes import Arrays, last_rows, leave_out, read_episode_starts, read_per_episode, read_times
 from .limits import in_words, parse_json
@@ -34,14 +35,17 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
     table, unless that makes one that is longer than the horizon.
 
     A table without ``actions`` is a recording of states alone (and none with others that may be meant), one without
-    ``rewards`` has none, and its returns are 0. ``task`` defaults to what the attributes say. Another version of the
-    recorded environment (Hopper-v3 for a task on Hopper-v5) passes with a warning when the sizes agree.
+    ``rewards`` has none, and its returns are not known. ``task`` defaults to what the attributes say, disturbances
+    included. Another version of the recorded environment (Hopper-v3 for a task on Hopper-v5) passes with a warning when
+    the sizes agree.
 
     Errors: :class:`InputError` in one sentence with path, name and way out: an array is missing, recorded on another
     environment or not of the task's sizes, holds numbers that are not finite or actions out of bounds, or does not
     tell where its episodes end.
     """
     path, attributes = table.path, table.attributes()
+    if table.refused:
+        raise InputError(f"{path}: {table.refused}")
     if (finite_number(path, attributes, "understudy_format") or 0) > FORMAT:
         raise InputError(f"{path}: was written by a newer understudy; update understudy to read it")
     recorded = recorded_environment(path, attributes)
@@ -58,7 +62,10 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
     followed = _read_successors(table, columns, starts, world)
     if STATES in attributes:
         columns["states"] = _read_states(table, columns, starts, world, attributes[STATES])
+    rewarded = "rewards" in table
     per_episode = read_per_episode(table, columns, starts)
+    if not rewarded and "metadata/episode_returns" not in table:
+        per_episode["episode_returns"][:] = np.nan
     expert_return = finite_number(path, attributes, "expert_return")
     if expert_return is None and "understudy_format" not in attributes:
         # Kindred recorders store it as the mean return of the policy that demonstrated.
@@ -73,6 +80,7 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
         source=str(path),
         metadata=attributes,
         acted=acted,
+        rewarded=rewarded,
     )
 
 
@@ -118,16 +126,20 @@ def _rewards(table: Table, count: int) -> np.ndarray:
 
 def normalised_actions(path: Path, actions: np.ndarray, world: World) -> np.ndarray:
     """Actions in the environment's units in [−1, 1] (float32)."""
-    normalised = world.normalised(actions)
-    outside = np.flatnonzero((np.abs(normalised) > 1 + _ACTION_TOLERANCE).any(axis=1))
-    if len(outside):
+    normalised = np.empty(actions.shape, np.float32)
+    outside: list[int] = []
+    for rows in blocks(len(actions)):
+        exact = world.normalised(actions[rows])
+        outside += (rows_of(np.abs(exact) > 1 + _ACTION_TOLERANCE) + rows.start).tolist()
+        normalised[rows] = np.clip(exact, -1, 1)
+    if outside:
         low, high = float(world.spaces.action_low.min()), float(world.spaces.action_high.max())
         raise InputError(
             f"{path}: 'actions' leaves the bounds [{low:g}, {high:g}] of {world.description} in "
             f"{len(outside)} of {len(actions)} rows, first in row {outside[0]}; store actions in the "
             "environment's own units, clipped as they were executed"
         )
-    return np.clip(normalised, -1, 1).astype(np.float32)
+    return normalised
 
 
 def _read_successors(table: Table, columns: Arrays, starts: np.ndarray, world: World) -> np.ndarray:

@@ -11,11 +11,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..robots import TASKS, InputError, Spaces, Task, find_task, task_of_environment
+from ..robots import TASKS, Disturbances, InputError, Spaces, Task, find_task, task_of_environment
 from .demonstrations import Demonstrations
 from .limits import in_words, parse_json
 from .states import StateLayout
 
+DISTURBANCES = "disturbances"  # attribute: what the robot suffered from (JSON)
+_LARGEST_FACTOR = 1e3  # of a body's mass, say: MuJoCo is not made for more
 _CELLS = 2500  # of a maze, that an environment can be made of in a second
 _SLOWEST = 1.0  # Hz: a step of something slower takes MuJoCo for ever
 _log = logging.getLogger(__name__)
@@ -107,16 +109,39 @@ def recorded_environment(path: Path, attributes: Mapping[str, Any]) -> Recorded 
     return Recorded(environment_id, keywords, limit if isinstance(limit, int) and limit > 0 else None)
 
 
+def recorded_disturbances(path: Path, attributes: Mapping[str, Any]) -> Disturbances:
+    """What the robot of a recording suffered from, by the attribute ``disturbances`` (JSON) that `record` writes.
+
+    Errors: :class:`InputError` when it is not what it should be.
+    """
+    text = attributes.get(DISTURBANCES, "{}")
+    try:
+        found = Disturbances.of_values(parse_json(text))
+    except (ValueError, InputError) as error:
+        raise InputError(
+            f"{path}: attribute '{DISTURBANCES}' is {in_words(repr(text))} but must be those that a robot can have "
+            f"({in_words(error)}); remove it, or give the task"
+        ) from error
+    factors = [*found.actuators.values(), *(factor for body in found.bodies.values() for factor in body.values())]
+    if any(factor > _LARGEST_FACTOR for factor in factors):
+        raise InputError(f"{path}: attribute '{DISTURBANCES}' has factors above {_LARGEST_FACTOR:g}; give the task")
+    return found
+
+
 def world_for(path: Path, task: Task | None, attributes: Mapping[str, Any], recorded: Recorded | None) -> World:
-    """The world of the task to read a file for.
+    """The world of the task to read a file for: the given one, or the one that the file says, with the disturbances
+    that it was recorded under.
 
     Errors: :class:`InputError` as :func:`task_for`, and when the environment that the file names cannot be made or
-    stepped with the arguments that it names.
+    stepped with the arguments and disturbances that it names.
     """
     found = task_for(path, task, attributes, recorded)
+    if task is None:
+        found = dataclasses.replace(found, disturbances=recorded_disturbances(path, attributes))
     if task is not None or found in TASKS.values():
         return World.of(found)
-    name = in_words(describe(found.environment_id, found.keywords))
+    suffered = found.disturbances.to_values()
+    name = in_words(describe(found.environment_id, found.keywords) + (f" under {suffered}" if suffered else ""))
     try:
         if not _sound_maze(found.keywords):
             raise ValueError("its maze has no two places, or too many")
@@ -209,16 +234,17 @@ def _registered_task(path: Path, recorded: Recorded) -> Task:
 
 
 def task_named(demonstrations: Demonstrations) -> Task:
-    """The task that demonstrations name, with the arguments of their environment where the table has it not.
+    """The task that demonstrations name, with the arguments of their environment where the table has it not, and the
+    disturbances that they were recorded under.
 
     Errors: :class:`InputError` when there is none of that name.
     """
-    if demonstrations.task_name in TASKS:
-        return TASKS[demonstrations.task_name]
-    task = find_task(demonstrations.task_name)
-    if task.environment_id != demonstrations.environment_id:
-        return task
-    return dataclasses.replace(task, keywords=dict(demonstrations.environment_keywords))
+    known = demonstrations.task_name in TASKS
+    task = TASKS[demonstrations.task_name] if known else find_task(demonstrations.task_name)
+    if not known and task.environment_id == demonstrations.environment_id:
+        task = dataclasses.replace(task, keywords=dict(demonstrations.environment_keywords))
+    suffered = recorded_disturbances(Path(demonstrations.source), demonstrations.metadata)
+    return dataclasses.replace(task, disturbances=suffered)
 
 
 def finite_number(path: Path, attributes: Mapping[str, Any], name: str) -> float | None:

@@ -28,7 +28,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,21 +98,73 @@ def open_robomimic(
     Errors: :class:`InputError` when the file is damaged or not robomimic's, has no such mask or key, or an array is an
     image, missing in some demos, or not as long as its demo.
     """
-    if done_mode not in (None, 0, 1, 2):
-        raise InputError(f"{path}: done_mode is {done_mode!r} but must be 0, 1 or 2, as robomimic defines it")
-    file = _File(path)
-    with file:
-        demos = file.choose_demos(mask)
-        attributes = _environment(path, file.said("") | file.said("data"))
-        chosen = _choose_keys(file, demos[0], keys, attributes.get(PARTS))
+    with _File(path) as file:
+        reader = _Reader(file, task, keys, mask, done_mode)
+        return reader.table(reader.demos)
+
+
+def stream_robomimic(
+    path: Path,
+    task: Task | None = None,
+    *,
+    rows: int,
+    keys: Sequence[str] = (),
+    mask: str | None = None,
+    done_mode: int | None = None,
+) -> Iterator[MemoryTable]:
+    """Tables of some ``rows`` of whole demos at a time; arguments and errors are :func:`open_robomimic`'s.
+
+    What is concluded from all demos together (whether their dones are to be believed) is, here as well.
+    """
+    with _File(path) as file:
+        reader = _Reader(file, task, keys, mask, done_mode)
+        chosen: list[str] = []
+        for demo in reader.demos:
+            if chosen and sum(file.lengths[name] for name in chosen) + file.lengths[demo] > rows:
+                yield reader.table(chosen)
+                chosen = []
+            chosen.append(demo)
+        yield reader.table(chosen)
+
+
+class _Reader:
+    """What is known of the demos of a file together, and tables of some of them."""
+
+    def __init__(
+        self, file: _File, task: Task | None, keys: Sequence[str], mask: str | None, done_mode: int | None
+    ) -> None:
+        if done_mode not in (None, 0, 1, 2):
+            raise InputError(f"{file.path}: done_mode is {done_mode!r} but must be 0, 1 or 2, as robomimic defines it")
+        self._file, self.demos = file, file.choose_demos(mask)
+        self._attributes = _environment(file.path, file.said("") | file.said("data"))
+        self._keys = _choose_keys(file, self.demos[0], keys, self._attributes.get(PARTS))
+        self._marked = file.has(self.demos, f"{OWN}/terminals")
+        self._follows = file.has(self.demos, f"next_obs/{self._keys[0]}")
+        copied = self._follows and not self._marked and all(self._is_copied(demo) for demo in self.demos)
+        if copied:
+            _log.warning(
+                "%s: next_obs of every demo's last row is its obs once more, so what followed is not known", file.path
+            )
+            self._follows = False
+        self._ended = dict[str, bool]()
+        if not self._marked:
+            lengths = np.array([file.lengths[demo] for demo in self.demos], np.int64)
+            dones = file.column(self.demos, "dones") if file.has(self.demos, "dones") else np.zeros(lengths.sum())
+            dones = MemoryTable(file.path, {"dones": dones}, {}, "robomimic").flags("dones", len(dones))
+            known = task or _task_of(file.path, self._attributes)
+            ended = _terminations(file.path, dones, np.cumsum(lengths) - lengths, done_mode, copied, known)
+            self._ended = dict(zip(self.demos, ended.tolist(), strict=True))
+
+    def table(self, demos: Sequence[str]) -> MemoryTable:
+        """The table of some demos."""
+        file, attributes = self._file, dict(self._attributes)
         lengths = np.array([file.lengths[demo] for demo in demos], np.int64)
         starts = np.cumsum(lengths) - lengths
-        parts = file.vectors(demos, "obs", chosen)
+        parts = file.vectors(demos, "obs", self._keys)
         arrays: Arrays = {"observations": np.hstack([*parts.values()]), "metadata/episode_starts": starts}
-        if file.has(demos, f"next_obs/{chosen[0]}"):
-            arrays["next_observations"] = np.hstack([*file.vectors(demos, "next_obs", chosen).values()])
+        if self._follows:
+            arrays["next_observations"] = np.hstack([*file.vectors(demos, "next_obs", self._keys).values()])
         arrays |= {name: file.column(demos, name) for name in COLUMNS if file.has(demos, name)}
-        dones = file.column(demos, "dones") if file.has(demos, "dones") else np.zeros(lengths.sum())
         own = f"data/{demos[0]}/{OWN}/"
         for key in [name.removeprefix(own) for name in file.arrays if name.startswith(own)]:
             arrays[key] = file.column(demos, f"{OWN}/{key}")
@@ -121,20 +173,22 @@ def open_robomimic(
             if all(isinstance(value, (int, float)) for value in values):
                 arrays[key] = np.array(values)
         if file.has(demos, "states"):
-            _add_physics(path, arrays, file.column(demos, "states"), attributes.get(STATES))
-    ends = last_rows(starts, len(dones))
-    copied = _without_copies(path, arrays, ends)
-    if "terminals" not in arrays:
-        dones = MemoryTable(path, {"dones": dones}, {}, "robomimic").flags("dones", len(dones))
-        ended = _terminations(path, dones, starts, done_mode, copied, task or _task_of(path, attributes))
-        arrays["terminals"], arrays["timeouts"] = np.zeros((2, len(dones)), bool)
-        arrays["terminals"][ends], arrays["timeouts"][ends] = ended, ~ended
-    attributes[PARTS] = json.dumps({key: part.shape[1] for key, part in parts.items()})
-    names = {"observations": f"obs ({', '.join(chosen)})", "next_observations": "next_obs", FLATTENED: "states"}
-    if found := DATASETS.get(str(attributes.get("env_id"))):  # which robomimic's conversion of D4RL names
-        del attributes["env_id"]
-        return adapted(MemoryTable(path, arrays, attributes, "robomimic", names), found)
-    return MemoryTable(path, arrays, attributes, "robomimic", names)
+            _add_physics(file.path, arrays, file.column(demos, "states"), attributes.get(STATES))
+        if not self._marked:
+            ends, ended = last_rows(starts, int(lengths.sum())), np.array([self._ended[demo] for demo in demos])
+            arrays["terminals"], arrays["timeouts"] = np.zeros((2, int(lengths.sum())), bool)
+            arrays["terminals"][ends], arrays["timeouts"][ends] = ended, ~ended
+        attributes[PARTS] = json.dumps({key: part.shape[1] for key, part in parts.items()})
+        names = {"observations": f"obs ({', '.join(self._keys)})", "next_observations": "next_obs", FLATTENED: "states"}
+        if found := DATASETS.get(str(attributes.get("env_id"))):  # which robomimic's conversion of D4RL names
+            del attributes["env_id"]
+            return adapted(MemoryTable(file.path, arrays, attributes, "robomimic", names), found)
+        return MemoryTable(file.path, arrays, attributes, "robomimic", names)
+
+    def _is_copied(self, demo: str) -> bool:
+        """Whether a demo's last next observation is its last observation once more."""
+        last = [self._file.vectors([demo], group, self._keys, last=True) for group in ("obs", "next_obs")]
+        return all(np.array_equal(last[0][key], last[1][key]) for key in self._keys)
 
 
 class _File(Hdf5File):
@@ -189,8 +243,8 @@ class _File(Hdf5File):
             raise InputError(f"{self.path}: 'data/{without[0]}' has no '{name}' as others have; choose demos by a mask")
         return not without
 
-    def column(self, demos: Sequence[str], name: str) -> np.ndarray:
-        """An array of numbers of all demos, one after the other (N, …)."""
+    def column(self, demos: Sequence[str], name: str, *, last: bool = False) -> np.ndarray:
+        """An array of numbers of all demos, one after the other (N, …), or only their ``last`` rows."""
         found: list[np.ndarray] = []
         first = self.about(f"data/{demos[0]}/{name}")[1][1:]
         for demo in demos:
@@ -200,12 +254,15 @@ class _File(Hdf5File):
                 raise InputError(f"{called} has shape {shape} but must have {wanted}")
             if kind.kind not in "fiub":
                 raise InputError(f"{called} holds {in_words(kind)} but must hold numbers")
-            found.append(self.raw(f"data/{demo}/{name}"))
+            key = f"data/{demo}/{name}"
+            found.append(self.rows(key, shape[0] - 1, shape[0]) if last else self.raw(key))
         return np.concatenate(found)
 
-    def vectors(self, demos: Sequence[str], group: str, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    def vectors(
+        self, demos: Sequence[str], group: str, keys: Sequence[str], *, last: bool = False
+    ) -> dict[str, np.ndarray]:
         """The arrays of some keys as floats (N, width)."""
-        columns = {key: self.column(demos, f"{group}/{key}") for key in keys}
+        columns = {key: self.column(demos, f"{group}/{key}", last=last) for key in keys}
         columns = {key: item.reshape(len(item), math.prod(item.shape[1:])) for key, item in columns.items()}
         return {key: item if item.dtype.kind == "f" else item.astype(np.float64) for key, item in columns.items()}
 
@@ -274,16 +331,6 @@ def _add_physics(path: Path, arrays: Arrays, states: np.ndarray, description: ob
         raise InputError(f"{path}: attribute '{STATES}' is damaged; write the file again") from error
     parts = np.split(states, [1, 1 + positions], axis=1)
     arrays["infos/simulator/time"], arrays["infos/qpos"], arrays["infos/qvel"] = parts
-
-
-def _without_copies(path: Path, arrays: Arrays, ends: np.ndarray) -> bool:
-    """Remove next observations that are, in every demo's last row, its observation once more: whether they were."""
-    following = arrays.get("next_observations")
-    if following is None or "terminals" in arrays or not np.array_equal(following[ends], arrays["observations"][ends]):
-        return False
-    _log.warning("%s: next_obs of every demo's last row is its obs once more, so what followed is not known", path)
-    del arrays["next_observations"]
-    return True
 
 
 def _terminations(

@@ -23,7 +23,8 @@ class Table(abc.ABC):
     """Arrays by name, and attributes.
 
     ``path`` stands in messages for where they come from, ``format`` is the format's name, and ``names`` says what the
-    format itself calls an array, where that is not its name here.
+    format itself calls an array, where that is not its name here. ``refused`` is why it cannot be learned from, if
+    that is known from what it is.
 
     Errors: :class:`InputError` with path, name and way out, from every method.
     """
@@ -31,6 +32,7 @@ class Table(abc.ABC):
     path: Path
     format: str
     names: Mapping[str, str]
+    refused: str = ""
 
     @abc.abstractmethod
     def __contains__(self, key: str) -> bool: ...
@@ -140,8 +142,9 @@ class MemoryTable(Table):
         attributes: Mapping[str, Any],
         format: str,
         names: Mapping[str, str] | None = None,
+        refused: str = "",
     ) -> None:
-        self.path, self.format, self.names = path, format, names or {}
+        self.path, self.format, self.names, self.refused = path, format, names or {}, refused
         self._arrays, self._attributes = dict(arrays), dict(attributes)
 
     def __contains__(self, key: str) -> bool:
@@ -158,6 +161,35 @@ class MemoryTable(Table):
     def raw(self, key: str) -> np.ndarray:
         """An array as it is; it must be there."""
         return self._arrays[key]
+
+
+class ReadOnce(Table):
+    """Another table whose arrays are read once, for those who look at them and then take them."""
+
+    def __init__(self, table: Table) -> None:
+        self.path, self.format, self.names, self.refused = table.path, table.format, table.names, table.refused
+        self._table, self._read = table, dict[str, np.ndarray]()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._table
+
+    def keys(self) -> list[str]:
+        """The names of all arrays."""
+        return self._table.keys()
+
+    def attributes(self) -> dict[str, Any]:
+        """What is said about the whole."""
+        return self._table.attributes()
+
+    def about(self, key: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """The type and shape of an array."""
+        return self._table.about(key)
+
+    def raw(self, key: str) -> np.ndarray:
+        """An array as it is; it must be there."""
+        if key not in self._read:
+            self._read[key] = self._table.raw(key)
+        return self._read[key]
 
 
 def _type_name(kind: np.dtype[Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -13,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from ..datasets import Demonstrations, Parts, Recorded, bundled, check_environment, load, sources
+from ..datasets import Demonstrations, Parts, Recorded, bundled, check_environment, load, recorded_disturbances, sources
 from ..imitation.chunk_cloning import ChunkCloning, ChunkConfig
 from ..imitation.chunk_policy import ChunkPolicy
 from ..imitation.dagger import DaggerConfig, DaggerTraining
@@ -102,12 +101,10 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
 
 def _recorded_on(recorded: Demonstrations, task: Task) -> list[str]:
     """A note where the robot of a recording is not the training's, which may be meant and may be a slip."""
-    suffered = str(recorded.metadata.get("disturbances", "{}"))
-    if json.loads(suffered) == json.loads(json.dumps(task.disturbances.to_values())):
+    suffered = recorded_disturbances(Path(recorded.source), recorded.metadata)
+    if suffered in (task.disturbances, Disturbances()):  # an expert without the learner's troubles is the usual case
         return []
-    if suffered == "{}":
-        return []  # an expert without the learner's troubles is the usual case
-    return [f"{recorded.source} was recorded under other disturbances: {suffered}"]
+    return [f"{recorded.source} was recorded under other disturbances: {suffered.to_values()}"]
 
 
 def find_disturbed_task(config: Values) -> Task:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ..datasets import Demonstrations, load, write_d4rl
+from ..datasets import Demonstrations, Parts, load, sources, write_d4rl
 from ..datasets.lerobot_writing import write_lerobot
 from ..datasets.minari_writing import write_minari
 from ..datasets.npz import write_npz
@@ -38,14 +38,21 @@ _SUFFIXES = {".hdf5": "d4rl", ".h5": "d4rl", ".npz": "npz"}
 class ConvertOptions:
     """Read demonstrations of any format, check them, and write them in another. The last line is JSON."""
 
-    data: str = option("a name or path of any format that training reads")
+    data: str = option("a name or path of any format that training reads, or several of one task: [a,b]")
     out: str = option("the file (d4rl, npz, robomimic), the folder (lerobot) or the data set's id (minari)")
     format: Format | None = option(  # noqa: RUF009 (option() is dataclasses.field())
         "the format to write; without it by the suffix of out (.hdf5: d4rl, .npz)", None
     )
     task: str | None = option("the task they are of, where they do not say", None)
     episodes: int | None = option("only the first so many", None, at_least=1)
+    every: int | None = option("of these every so many rows", None, at_least=1)
+    rows: int | None = option("of these the first so many", None, at_least=1)
     min_return: float | None = option("only episodes that return at least this", None)
+    weights: tuple[int, ...] = option("how often each of several sources is there", (), at_least=1)
+    keys: tuple[str, ...] = option("robomimic, LeRobot: the parts of the observation, like [eef_pos,object]", ())
+    mask: str | None = option("robomimic: the episodes of a list in the file, like train", None)
+    done_mode: int | None = option("robomimic: the mode with which its dones were made, if known", None, at_least=0)
+    strict: bool = option("refuse what is only warned of, too", False)
     overwrite: bool = option("replace what is there", False)
     quiet: bool = option("print only the last line, the JSON", False)
 
@@ -71,9 +78,18 @@ def convert(options: ConvertOptions) -> dict[str, Any]:
         raise InputError(f"out={options.out}: its suffix names no format: give format={', '.join(_WRITERS)}")
     task = None if options.task is None else find_task(options.task)
     found = load(
-        options.data, task, episodes=options.episodes, min_return=options.min_return, examine=True,
+        [name for _, name in sources(options.data)],
+        task,
+        episodes=options.episodes,
+        every=options.every,
+        rows=options.rows,
+        weights=options.weights,
+        min_return=options.min_return,
+        parts=Parts(options.keys, options.mask, options.done_mode),
+        examine=True,
+        strict=options.strict,
         progress=fetching(quiet=options.quiet),
-    )  # fmt: skip
+    )
     command = f"understudy convert {options.data} format={kind}"
     _WRITERS[kind](options.out, found, task, overwrite=options.overwrite, command=command)
     if not options.quiet:

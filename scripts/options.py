@@ -44,7 +44,8 @@ def parse_options(
 ) -> OptionsT:
     """Read `key=value` arguments into the dataclass ``options``, whose docstring describes the command.
 
-    The first argument that is not `key=value` is the value of the option named ``positional``. Types
+    The first argument that is not `key=value` is the value of the option named ``positional``, whose name may stand
+    before others' (`data.keys=` for `keys=`). Types
     understood are int, float, bool, str, Path, literals, tuples of one of these (`1,2` or `[1,2]`) and any of
     them or None (`null`). `--help` prints the help and exits with code 0.
     Errors: :class:`InputError` for an unknown, repeated or missing option and a value of the wrong type.
@@ -104,6 +105,8 @@ def _split(
 ) -> tuple[str, str]:
     """The option that an argument sets, and the text of its value."""
     key, equals, text = argument.partition("=")
+    if positional is not None and key.startswith(f"{positional}."):
+        key = key.removeprefix(f"{positional}.")  # as `train` has it: data.keys=
     if equals and key in fields:
         return key, text
     if argument.startswith("--") and argument[2:] in fields and fields[argument[2:]].default is False:

@@ -40,6 +40,7 @@ RESUMABLE = ("steps", "threads", "device", "quiet", "resume", "evaluation", "che
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = ["strict=true" if argument == "--strict" else argument for argument in arguments]  # as other commands
     if any(argument in ("-h", "--help") for argument in arguments):
         return run_command(lambda: print(train_help()))
     if any(argument.startswith("-") for argument in arguments):

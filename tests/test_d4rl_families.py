@@ -20,6 +20,7 @@ from recordings import record
 from understudy.datasets import Demonstrations, read_d4rl
 from understudy.datasets.d4rl_adapting import adapted
 from understudy.datasets.d4rl_table import DATASETS, FAMILIES
+from understudy.datasets.doctor import diagnose
 from understudy.datasets.hdf5 import Hdf5File
 from understudy.datasets.reading import read_table
 from understudy.robots import InputError, TaskBatch, find_task
@@ -412,5 +413,10 @@ def test_antmaze_with_goals(path: Path):
     arrays["terminals"][:] = 0
     write(path, {**arrays, "observations": ant.observations}, "antmaze")
     assert read_d4rl(path, find_task("antmaze")).episode_lengths.tolist() == [30, 30]
-    with Hdf5File(path) as file, pytest.raises(InputError, match="a fifth of the strength"):
-        adapted(file, DATASETS["antmaze-umaze-v2"])
+    with Hdf5File(path) as file:
+        table = adapted(file, DATASETS["antmaze-umaze-v2"])
+        with pytest.raises(InputError, match="a fifth of the strength"):
+            read_table(table)
+        report = diagnose(table)
+    assert [(finding.check, finding.severity) for finding in report.of("error")] == [("refused", "error")]
+    assert report.facts["rows"] == 60

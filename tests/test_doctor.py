@@ -328,8 +328,30 @@ def test_noise_in_what_follows_leaves_the_episodes(tmp_path: Path) -> None:
     path = write_edited(tmp_path / "x.hdf5", whole, lambda file: None)
     for kind in ("observations:0.02", "dynamics:0.02", "dynamics"):
         np.testing.assert_array_equal(load(path, corruption=kind).starts, whole.starts)
-    with pytest.raises(InputError, match="there is no noise 'boundaries'"):
-        load(path, corruption="boundaries")
+
+
+def test_lost_boundaries_are_two_episodes_told_as_one(tmp_path: Path) -> None:
+    whole = record("hopper", 6)
+    path = write_edited(tmp_path / "x.hdf5", whole, lambda file: None)
+    spoiled = load(path, corruption="boundaries:0.4", seed=1)
+    assert len(spoiled.starts) == 4  # of five ends between episodes two are lost
+    assert set(spoiled.starts) < set(whole.starts)
+    rows = np.setdiff1d(whole.starts, spoiled.starts) - 1
+    assert whole.terminated[rows].all() and not spoiled.terminated[rows].any()
+    np.testing.assert_array_equal(spoiled.next_observations[rows], whole.observations[rows + 1])
+    others = np.setdiff1d(np.arange(len(whole)), rows)
+    np.testing.assert_array_equal(spoiled.next_observations[others], whole.next_observations[others])
+    np.testing.assert_array_equal(spoiled.terminated[others], whole.terminated[others])
+    assert spoiled.episode_lengths.tolist() == np.diff(np.append(spoiled.starts, len(whole))).tolist()
+    assert spoiled.episode_returns.sum() == pytest.approx(whole.rewards.sum())
+    for begin, end in zip(spoiled.starts, np.append(spoiled.starts[1:], len(whole)), strict=True):
+        assert spoiled.times[begin:end].tolist() == list(range(end - begin))
+    assert spoiled.episode_seeds is None and spoiled.states is not None
+    assert load(path, corruption="boundaries:0.4", seed=1).starts.tolist() == spoiled.starts.tolist()
+    with pytest.raises(InputError, match="an end is lost or not"):
+        load(path, corruption="boundaries:0.4:1")
+    with pytest.raises(InputError, match="has one episode"):
+        load(write_edited(tmp_path / "y.hdf5", record("hopper", 1), lambda file: None), corruption="boundaries")
 
 
 def test_noise_is_as_wide_as_it_says() -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from recordings import assert_same, record
 
 from understudy.datasets import Demonstrations, Parts, load, open_data, sources, stream, write_d4rl
+from understudy.datasets.hdf5 import Hdf5File
 from understudy.datasets.lerobot_writing import write_lerobot
 from understudy.datasets.minari_writing import write_minari
 from understudy.datasets.npz import write_npz
@@ -19,6 +21,7 @@ from understudy.datasets.robomimic import write_robomimic
 from understudy.robots import InputError, find_task
 from understudy.scripts.convert import main as convert
 from understudy.scripts.inspect_data import main as inspect
+from understudy.scripts.record import main as record_command
 from understudy.scripts.terminal import fetching
 from understudy.scripts.train import main as train
 
@@ -151,6 +154,89 @@ def test_parts_of_a_file(tmp_path: Path, hopper: Demonstrations, capsys: pytest.
         assert f"has no {word} to choose: leave it out" in capsys.readouterr().err
 
 
+def test_inspect_and_convert_take_lists_and_parts(
+    tmp_path: Path, hopper: Demonstrations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_robomimic(tmp_path / "low_dim.hdf5", hopper, parts=True)
+    write_d4rl(tmp_path / "a.hdf5", hopper.episodes(2))
+    write_d4rl(tmp_path / "b.hdf5", hopper)
+    several = f"[{tmp_path / 'a.hdf5'},offline:{tmp_path / 'b.hdf5'}]"
+    assert inspect([several, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [source["episodes"] for source in report["sources"]] == [2, 5]
+    assert (report["errors"], report["warnings"]) == (0, 0)
+    parts = ["data.keys=[velocities,positions]", "mask=train", "done_mode=0"]
+    assert inspect([str(tmp_path / "low_dim.hdf5"), *parts, "--json", "--strict"]) == 1  # the wrong way round
+    report = json.loads(capsys.readouterr().out)
+    assert "beyond-range" in [finding["check"] for finding in report["findings"]]
+    assert inspect([str(tmp_path / "a.hdf5"), "mask=train"]) == 2
+    assert "has no mask to choose" in capsys.readouterr().err
+    assert inspect([str(tmp_path / "low_dim.hdf5"), "mask=nobody"]) == 2
+    capsys.readouterr()
+    out = tmp_path / "out.hdf5"
+    assert convert([several, f"out={out}", "weights=[2,1]", "every=2", "episodes=2"]) == 0
+    lengths = hopper.episode_lengths[:2]
+    assert load(out).episode_lengths.tolist() == [*lengths, *lengths, *lengths]
+    assert len(load(out)) == 3 * int((-(-lengths // 2)).sum())
+    low = str(tmp_path / "low_dim.hdf5")
+    assert convert([low, f"out={out}", "keys=[positions,velocities]", "mask=train", "--overwrite"]) == 0
+    np.testing.assert_array_equal(load(out).observations, hopper.observations)
+    write_d4rl(tmp_path / "twice.hdf5", hopper.episodes(2).joined(hopper.episodes(2)))
+    assert convert([str(tmp_path / "twice.hdf5"), f"out={tmp_path / 'no.hdf5'}", "--strict"]) == 2
+    assert "copies of earlier ones" in capsys.readouterr().err
+
+
+def test_other_versions_of_one_task_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D4RL's Hopper is Hopper-v2, ours Hopper-v5."""
+    monkeypatch.setenv("UNDERSTUDY_DATA", str(tmp_path))
+    (tmp_path / "d4rl").mkdir()
+    theirs, ours = record("hopper", 4, seed=40), record("hopper", 2)
+    keys = ("observations", "actions", "rewards", "next_observations")
+    with h5py.File(tmp_path / "d4rl" / "hopper_medium-v2.hdf5", "w") as file:
+        file.update({key: getattr(theirs, key) for key in keys})
+        file["terminals"], file["timeouts"] = theirs.terminated, theirs.truncated
+    write_d4rl(tmp_path / "ours.hdf5", ours)
+    for task in (None, "hopper"):
+        both = load(["d4rl/hopper-medium-v2", tmp_path / "ours.hdf5"], task)
+        assert both.episode_lengths.tolist() == [*theirs.episode_lengths, *ours.episode_lengths]
+    other = Demonstrations(**{**vars(ours), "environment_keywords": {"healthy_z_range": [0.5, 9.0]}})
+    with pytest.raises(InputError, match="are of different environments"):
+        ours.joined(other)
+
+
+def test_robots_without_some_joints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gone.yaml").write_text("removed: [right_back_leg]\nbodies: {torso: {mass: 1.5}}")
+    data, more = tmp_path / "gone.hdf5", ["task=ant", f"disturbances={tmp_path / 'gone.yaml'}", "quiet=true"]
+    assert record_command(["random", *more, "episodes=2", f"out={data}"]) == 0
+    capsys.readouterr()
+    assert inspect([str(data), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["findings"] == []  # its states and steps were tried, on that robot
+    assert convert([str(data), f"out={tmp_path / 'gone.npz'}"]) == 0
+    assert_same(load(tmp_path / "gone.npz"), load(data))
+    assert inspect([str(data), "task=ant"]) == 1  # for the whole robot
+    assert "rows of 23 numbers" in " ".join(capsys.readouterr().out.split())
+    with h5py.File(data, "a") as file:
+        file.attrs["disturbances"] = '{"removed": ["wing"]}'
+    assert inspect([str(data)]) == 0
+    assert "no body 'wing'" in " ".join(capsys.readouterr().out.split())
+    assert convert([str(data), f"out={tmp_path / 'no.npz'}"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["d4rl", "npz", "robomimic", "lerobot"])
+def test_missing_rewards_stay_unknown(kind: str, hopper: Demonstrations, tmp_path: Path) -> None:
+    blind = Demonstrations(**{**vars(hopper), "rewarded": False, "episode_returns": np.full(5, np.nan)})
+    name = WRITTEN[kind](tmp_path, blind)
+    again = load(name)
+    assert not again.rewarded
+    assert np.isnan(again.episode_returns).all()
+    assert "return_mean" not in again.metadata
+    with pytest.raises(InputError, match="has no rewards"):
+        load(name, min_return=0)
+    with pytest.raises(InputError, match="has no rewards, which a Minari data set has to"):
+        write_minari("mujoco/hopper/mine-v0", again)
+
+
 def test_what_cannot_be_opened(tmp_path: Path, minari_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY_DATA", str(tmp_path))
     (tmp_path / "note.txt").write_text("not data")
@@ -178,6 +264,49 @@ def test_a_file_in_parts_is_the_whole(tmp_path: Path, hopper: Demonstrations) ->
             whole = np.concatenate([getattr(part, name) for part in parts])
             np.testing.assert_array_equal(whole, getattr(hopper, name))
     assert [len(part) for part in stream(path, find_task("hopper"), rows=1)] == hopper.episode_lengths.tolist()
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_any_format_in_parts_or_a_sentence(
+    kind: str, hopper: Demonstrations, tmp_path: Path, minari_folder: Path
+) -> None:
+    name, rows = WRITTEN[kind](tmp_path, hopper), int(hopper.episode_lengths[:2].sum())
+    if kind in ("npz", "lerobot"):
+        with pytest.raises(InputError, match="are read whole, not by episode"):
+            list(stream(name, rows=rows))
+        return
+    parts = list(stream(name, rows=rows))
+    assert len(parts) > 1 and len(parts[0].starts) == 2
+    without = ("expert_return", "random_return", "environment_keywords")
+    assert_same(parts[0].joined(*parts[1:]), hopper, without=without)
+
+
+def test_a_selection_from_a_large_file_reads_no_more_than_it_takes(
+    tmp_path: Path, hopper: Demonstrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.hdf5"
+    write_d4rl(path, hopper)
+    median = float(np.median(hopper.episode_returns))
+    selections: list[dict[str, Any]] = [
+        {"episodes": 3}, {"every": 4}, {"episodes": 2, "every": 3, "rows": 4}, {"rows": 20}, {"min_return": median},
+        {"min_return": median, "episodes": 1},
+    ]  # fmt: skip
+    whole = [load(path, **selection) for selection in selections]
+    monkeypatch.setattr("understudy.datasets.streaming._memory", lambda: 1)  # so that any file is large
+    monkeypatch.setattr("understudy.datasets.streaming.ROWS", 1)
+    read: list[int] = []
+    rows, raw = Hdf5File.rows, Hdf5File.raw
+    monkeypatch.setattr(Hdf5File, "raw", lambda file, key: raw(file, key) if "metadata/" in key else pytest.fail(key))
+    monkeypatch.setattr(Hdf5File, "rows", lambda *a: (read.append(a[3]), rows(*a))[1])
+    for selection, expected in zip(selections, whole, strict=True):
+        read.clear()
+        assert_same(load(path, **selection, examine=True), expected)
+        if selection == {"episodes": 3}:
+            assert max(read) == hopper.episode_lengths[:3].sum()
+    with pytest.raises(InputError, match="asked for the first 9 episodes, but it has 5"):
+        load(path, episodes=9)
+    with pytest.raises(InputError, match="no episode returns 1e"):
+        load(path, min_return=1e9)
 
 
 def test_a_download_shows_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:

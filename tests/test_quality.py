@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recordings import record
+from recordings import record, spoil, write_edited
 from scipy.stats import spearmanr
 
 from understudy.datasets import Demonstrations, load, write_d4rl
@@ -96,14 +96,51 @@ def test_what_never_changes_has_no_neighbours(random: np.random.Generator) -> No
         ({"multimodality": 0.3}, True, False, "diffusion_policy"),
         ({"trajectory_quality": 0.1}, True, True, "diffusion_policy loop.goals=true"),
         ({}, False, False, "mm reward.inputs=state"),
+        ({"trajectory_quality": 0.02, "action_noise": 1.0}, True, False, "sac"),
+        ({"trajectory_quality": 0.02}, False, False, "sac"),
+        ({"trajectory_quality": None, "action_noise": 0.97}, True, False, "sac"),
+        ({"trajectory_quality": None, "action_noise": 0.05}, True, False, "bc"),
     ],
 )
-def test_what_is_recommended(changes: dict[str, float], acted: bool, goal: bool, learner: str) -> None:
+def test_what_is_recommended(changes: dict[str, float | None], acted: bool, goal: bool, learner: str) -> None:
     good = {"rows": 10_000, "episodes": 10, "trajectory_quality": 1.0, "coverage": 0.3, "action_noise": 0.05}
     quality = Quality(**{**good, "transition_diversity": 0.1, "multimodality": 0.0, "reached_end": 1.0, **changes})  # pyright: ignore
     found, reason = recommend(quality, acted=acted, states=True, goal=goal)
     assert found == learner
     assert reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "cloned", "learner", "words"),
+    [
+        ({"rows": 200}, 0.95, "bc", "scores 95% of what they do"),
+        ({"action_noise": 0.5}, 0.99, "bc", "scores 99%"),
+        ({"trajectory_quality": 0.5}, 0.48, "bc", "scores 96%"),  # of the demonstrations, not of an expert
+        ({}, 0.2, "hype", "scores 20% of what they do"),
+        ({"rows": 200}, 0.2, "hype_filter", "too few"),
+        ({"trajectory_quality": 0.01}, 0.01, "sac", "nothing to imitate"),
+    ],
+)
+def test_the_trial_has_a_say(changes: dict[str, float], cloned: float, learner: str, words: str) -> None:
+    good = {"rows": 10_000, "episodes": 10, "trajectory_quality": 1.0, "coverage": 0.3, "action_noise": 0.05}
+    quality = Quality(**{**good, "transition_diversity": 0.1, "multimodality": 0.0, "reached_end": 1.0, **changes})  # pyright: ignore
+    found, reason = recommend(quality, acted=True, states=True, goal=False, cloned=cloned)
+    assert found == learner
+    assert words in reason
+
+
+def test_without_rewards_nothing_is_known_of_returns() -> None:
+    whole = record("hopper", 4)
+    blind = Demonstrations(**{**vars(whole), "rewarded": False, "episode_returns": np.full(4, np.nan)})
+    assert measure(blind, 10.0, 100.0).trajectory_quality is None
+    assert histogram(blind.episode_returns) == ["not known, for there are no rewards"]
+    with pytest.raises(InputError, match="nobody knows what its episodes return"):
+        blind.returning(5.0)
+    both = whole.joined(blind)
+    assert not both.rewarded
+    np.testing.assert_array_equal(both.episode_returns, [*whole.episode_returns, *[np.nan] * 4])
+    assert both.returning(0.0).episode_returns.tolist() == whole.episode_returns.tolist()
+    assert measure(both, 10.0, 100.0).trajectory_quality is None
 
 
 def test_a_trial_learns_from_some_episodes_and_is_asked_about_others() -> None:
@@ -124,13 +161,16 @@ def test_a_histogram_is_lines() -> None:
     assert [line.split()[-1] for line in lines] == ["3", "0", "0", "1"]
 
 
-def test_the_command_measures_and_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_measures_and_writes_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("understudy.scripts.lesson._UPDATES", 50)
     data, page = tmp_path / "data.hdf5", tmp_path / "page.html"
     write_d4rl(data, record("reacher", 4))
     assert inspect([str(data), "--quality", "--json", f"page={page}"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert 0 <= report["quality"]["action_noise"] <= 1
-    assert report["trial"]["updates"] == 3000
+    assert report["trial"]["updates"] == 50
     assert report["recommendation"]["learner"]
     assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
@@ -140,6 +180,23 @@ def test_the_command_measures_and_writes_a_page(tmp_path: Path, capsys: pytest.C
     assert "try learner=" in capsys.readouterr().out
     assert inspect([str(data), f"page={tmp_path / 'nowhere' / 'page.html'}"]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_page_with_errors_says_them_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_edited(tmp_path / "x.hdf5", record("hopper", 4), spoil("actions", 5, 3.0))
+    assert inspect([str(path), f"page={tmp_path / 'report'}", "--json"]) == 1  # the suffix is added
+    assert json.loads(capsys.readouterr().out)["page"] == str(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert text.index("error out-of-bounds") < text.index("quality is not measured") < text.index("<h2>Arrays")
+    assert not (tmp_path / "report.png").exists()
+    assert inspect([str(path), "--quality"]) == 1
+    assert "quality is not measured while there are errors" in capsys.readouterr().out
+    cut = tmp_path / "cut.hdf5"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])  # a download that broke
+    assert inspect([str(cut), "--json", f"page={tmp_path / 'cut.htm'}"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [finding["check"] for finding in report["findings"]] == ["unreadable"]
+    assert "incomplete or damaged" in (tmp_path / "cut.htm").read_text()
 
 
 @pytest.mark.slow

@@ -414,7 +414,7 @@ def set_attribute(place: str, name: str, value: Any) -> Damage:
         (cut("data/demo_0/obs/flat", lambda a: a * np.nan), r"'obs \(flat\)' holds NaN"),
         (
             set_attribute("data/demo_1", "num_samples", 5),
-            r"'data/demo_1/obs/flat' has shape .* but must have \(5, 11\)",
+            r"'data/demo_1/.*' has shape .* but must have \(5,",
         ),
         (cut("data/demo_1/rewards", lambda a: a.sum()), r"'data/demo_1/rewards' has shape \(\) but must have \(\d+,\)"),
         (set_attribute("data/demo_1", "num_samples", "many"), "'data/demo_1' has 'many' for num_samples"),

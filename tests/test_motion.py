@@ -1,0 +1,108 @@
+"""What the doctor sees without states and next observations: units, frozen columns, time limits told as falls."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings import record
+
+from understudy.datasets.check_motion import Motion
+from understudy.datasets.doctor import diagnose
+from understudy.datasets.recorded import World
+from understudy.datasets.table import MemoryTable
+from understudy.robots import find_task
+
+IDS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5", "reacher": "Reacher-v5"}
+
+
+@cache
+def columns(task: str, episodes: int) -> dict[str, np.ndarray]:
+    """A sound recording, with nothing but what every file has."""
+    whole = record(task, episodes)
+    return {
+        "observations": whole.observations,
+        "actions": whole.actions * find_task(task).spaces.action_high.astype(np.float32),
+        "rewards": whole.rewards,
+        "terminals": whole.terminated,
+        "timeouts": whole.truncated,
+    }
+
+
+def alarms(task: str, arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    table = MemoryTable(Path("mine.hdf5"), arrays, {"env_id": IDS[task], "env_kwargs": "{}"}, "d4rl")
+    return {f.check: f.message for f in diagnose(table, physics=False).findings if f.severity != "note"}
+
+
+@pytest.mark.parametrize(("task", "episodes"), [("hopper", 8), ("halfcheetah", 3), ("walker2d", 8), ("reacher", 4)])
+def test_sound_recordings_are_sound(task: str, episodes: int) -> None:
+    assert alarms(task, columns(task, episodes)) == {}
+
+
+def test_columns_are_known_by_trying() -> None:
+    motion = Motion.of(World.of(find_task("hopper")))
+    assert motion.speed == {0: 6, 1: 7, 2: 8, 3: 9, 4: 10}  # height and four angles, then six velocities from x's on
+    assert motion.names == {0: "rootz", 1: "rooty", 2: "thigh_joint", 3: "leg_joint", 4: "foot_joint"}
+    np.testing.assert_allclose(motion.ranges[4], np.deg2rad([-45, 45]), atol=1e-6)  # hopper.xml
+    assert motion.moving.all()
+    assert not Motion.of(World.of(find_task("pusher"))).moving[17:].any()  # the object and the goal need not move
+
+
+@pytest.mark.parametrize(("task", "episodes"), [("hopper", 8), ("halfcheetah", 3)])
+def test_degrees_for_radians(task: str, episodes: int) -> None:
+    sound = columns(task, episodes)
+    wrong = sound["observations"].copy()
+    wrong[:, 1:5] = np.rad2deg(wrong[:, 1:5])
+    assert "(degrees for radians?)" in alarms(task, {**sound, "observations": wrong})["units"]
+    both = np.rad2deg(sound["observations"])  # angles and their velocities
+    assert "beyond the joints' ranges" in alarms(task, {**sound, "observations": both})["beyond-range"]
+    other_order = np.roll(sound["observations"], 4, axis=1)
+    assert {"units", "beyond-range"} & alarms(task, {**sound, "observations": other_order}).keys()
+
+
+def test_columns_that_stand_still() -> None:
+    sound = columns("halfcheetah", 3)
+    constant = sound["observations"].copy()
+    constant[:, 3] = 0.2
+    found = alarms("halfcheetah", {**sound, "observations": constant})
+    assert found["constant-observations"].startswith("1 of 17 columns (3) of 'observations' never change")
+    for column in (3, 12):  # an angle, a velocity
+        frozen = sound["observations"].copy()
+        frozen[500:560, column] = frozen[500, column]
+        found = alarms("halfcheetah", {**sound, "observations": frozen})
+        assert found["frozen"].startswith(f"1 of 17 columns ({column}) of 'observations' stand still")
+        assert "60 of 3000 rows (first 500, 501 and 502)" in found["frozen"]
+    still = sound["observations"].copy()
+    still[500:560] = [*still[500, :8], *np.zeros(9)]  # the whole robot lies where it lies
+    assert "frozen" not in alarms("halfcheetah", {**sound, "observations": still})
+
+
+def test_time_limits_told_as_falls() -> None:
+    sound = columns("hopper", 8)
+    whole = record("halfcheetah", 3)
+    nothing = np.zeros_like(sound["timeouts"])
+    assert alarms("hopper", {**sound, "timeouts": nothing}) == {}  # falls of some length or other
+    ends = np.zeros(90, bool)
+    ends[29::30] = True  # thrice exactly thirty rows
+    short = {name: column[:90] for name, column in sound.items()}
+    marked = {**short, "terminals": ends, "timeouts": np.zeros(90, bool)}
+    assert "after exactly 30 steps in 3 of 3 episodes" in alarms("hopper", marked)["limits-as-terminals"]
+    long = np.zeros(1000, bool)
+    long[-1] = True
+    rows = {"observations": np.tile(sound["observations"][:20], (50, 1)), "actions": whole.actions[:1000, :3]}
+    found = alarms("hopper", {**rows, "rewards": whole.rewards[:1000], "terminals": long})
+    assert "after exactly 1000 steps" in found["limits-as-terminals"]
+
+
+def test_a_reset_within_what_is_usual_is_no_change_of_goal() -> None:
+    """A running HalfCheetah's place is not observed, so its start is as near as any of its quick steps."""
+    sound = columns("halfcheetah", 3)
+    quick = sound["observations"].copy()
+    inside = np.setdiff1d(np.arange(3000), [0, 1000, 2000, 999, 1999, 2999])
+    quick[inside[::20]] *= 4  # so that what is usual is wide
+    assert "goes-on" not in alarms("halfcheetah", {**sound, "observations": quick})
+    cut = sound["timeouts"].copy()
+    cut[[300, 700, 1500]] = True  # as D4RL's changes of goal
+    assert "goes-on" in alarms("halfcheetah", {**sound, "timeouts": cut})
