@@ -188,6 +188,8 @@ class Demonstrations:
 
         Errors: :class:`InputError` when they are of different tasks, or of one environment with other arguments.
         """
+        if not others:
+            return self
         for other in others:
             self._check_same(other)
         every = (self, *others)

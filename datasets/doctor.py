@@ -22,7 +22,7 @@ from .findings import REFUSED, SEVERITIES, Finding, Report
 from .limits import in_words
 from .reading import HORIZON, read_table
 from .recorded import World, recorded_environment, world_for
-from .table import Table
+from .table import ReadOnce, Table
 
 _OF_TIME = ("lost-ends", "off-by-one", "goes-on", "jump", "too-long", "end-within")
 
@@ -36,7 +36,7 @@ def diagnose(
     ``name`` is what the data are called, if that promises a return. ``physics`` tries states and steps in the
     simulator, a sample of them or, with ``every_row``, all.
     """
-    findings: list[Finding] = []
+    table, findings = ReadOnce(table), list[Finding]()
     if table.refused:
         findings.append(Finding("refused", "error", table.refused, REFUSED))
     world, horizon = _world(table, task, findings)

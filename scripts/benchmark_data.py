@@ -131,7 +131,7 @@ def _write(path: Path, count: int) -> None:
         }
         for begin in range(0, count, _EPISODE):
             end = min(begin + _EPISODE, count)
-            walk = np.cumsum(random.normal(0, 0.1, (end - begin + 1, _OBSERVATIONS)), 0).astype(np.float32)
+            walk = np.cumsum(random.normal(0, 0.01, (end - begin + 1, _OBSERVATIONS)), 0).astype(np.float32)
             arrays["observations"][begin:end], arrays["next_observations"][begin:end] = walk[:-1], walk[1:]
             arrays["actions"][begin:end] = np.tanh(walk[:-1, :_ACTIONS])
             arrays["rewards"][begin:end] = walk[:-1, 0]

@@ -6,7 +6,8 @@
 so that a crash or hang within a C library is seen and counted, and its input is kept in a folder below ``keep``. Which
 inputs are spoiled further is decided by what the child reached: lines of the readers, and kinds of sentences. With
 ``engine=atheris`` libFuzzer spoils (pip install atheris); ``own`` does it by :func:`fuzzed.spoil`; ``auto`` takes
-atheris where it is installed. Inputs that were kept are tried again by ``again=<folder>``.
+atheris where it is installed. Inputs that were kept are tried again by ``again=<folder>``. With ``FUZZ_SCALE=30000`` in
+the environment the files are of tens of megabytes, and the ratio of memory to them says something: ``engine=own``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from understudy.datasets import Demonstrations, load, recorded
+from understudy.datasets import Demonstrations, load, recorded, stream
 from understudy.datasets.doctor import diagnose
 from understudy.datasets.findings import Report
 from understudy.datasets.names import open_data
@@ -151,11 +151,11 @@ def kept_worlds() -> Generator[None]:
     worlds, environments = dict[str, Any](), dict[str, Any]()
 
     def kept(task: Task) -> Any:
-        key = repr((task.name, task.environment_id, dict(task.keywords)))
+        key = repr((task.name, task.environment_id, dict(task.keywords), task.disturbances.to_values()))
         return worlds[key] if key in worlds else worlds.setdefault(key, of(task))
 
     def made(task: Task, *, render: bool = False) -> Any:
-        key = repr((task.name, task.environment_id, dict(task.keywords)))
+        key = repr((task.name, task.environment_id, dict(task.keywords), task.disturbances.to_values()))
         return environments[key] if key in environments else environments.setdefault(key, make(task, render=render))
 
     with mock.patch.object(recorded.World, "of", kept), mock.patch.object(Task, "make", made):
@@ -186,12 +186,16 @@ def in_child(work: Callable[[], str], seconds: int) -> str:
 
 
 def examine(path: Path) -> list[str]:
-    """Load as the command does with a task and without, and let the doctor look: what came of each."""
+    """Load as the command does with a task and without, in parts, and let the doctor look: what came of each."""
 
     def look(task: str | None) -> Report:
         chosen = None if task is None else find_task(task)
         with open_data(path, chosen) as table:
             return diagnose(table, chosen)
 
-    ways = (lambda: load(path, "hopper"), lambda: load(path), lambda: look("hopper"), lambda: look(None))
+    def parts() -> Demonstrations:
+        found = list(stream(path, find_task("hopper"), rows=6))
+        return found[0].joined(*found[1:])
+
+    ways = (lambda: load(path, "hopper"), lambda: load(path), lambda: look("hopper"), lambda: look(None), parts)
     return [check(path, way) for way in ways]

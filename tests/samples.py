@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -17,7 +18,9 @@ from gymnasium.spaces import Box
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-O, A, LENGTHS = 11, 3, (5, 3, 4)  # noqa: E741
+O, A = 11, 3  # noqa: E741
+SCALE = int(os.environ.get("FUZZ_SCALE", "1"))  # above 1 for files whose memory can be measured
+LENGTHS = (5 * SCALE, 3 * SCALE, 4 * SCALE)
 Arrays = dict[str, np.ndarray]
 Make = Callable[[Path], Path]  # fills an empty folder, and says which file in it is to be spoiled
 
@@ -34,8 +37,8 @@ def columns() -> Mapping[str, np.ndarray]:
         "actions": generator.uniform(-1, 1, (count, A)).astype(np.float32),
         "next_observations": np.roll(seen, -1, axis=0),
         "rewards": generator.normal(size=count).astype(np.float32),
-        "terminals": ends & (np.arange(count) < 6),
-        "timeouts": ends & (np.arange(count) >= 6),
+        "terminals": ends & (np.arange(count) <= LENGTHS[0]),
+        "timeouts": ends & (np.arange(count) > LENGTHS[0]),
         "infos/qpos": generator.normal(size=(count, 6)),
         "infos/qvel": generator.normal(size=(count, 6)),
     }

@@ -62,7 +62,8 @@ TEXTS = (
     '{"frame_skip": 0}', '{"frame_skip": "x"}', '{"max_episode_steps": -1}', '{"xml_file": "/dev/null"}', "é" * 40,
     '{"sizes": {"qpos": 6, "none": null}, "left_out": {"none": "preceding action"}}', '{"nu": 1}', "9" * 500,
     '{"sizes": {"qpos": 6, "qvel": 6}, "left_out": {"qpos": "preceding action"}}',
-    '{"env_name": "Hopper-v5", "type": 2}',
+    '{"env_name": "Hopper-v5", "type": 2}', '{"removed": ["foot"]}', '{"tremble": 1e999}',
+    '{"bodies": {"torso": {"length": 900, "mass": 1e-9}}}', '{"frozen": ["rootz"], "actuators": {"leg_joint": 1e3}}',
 )  # fmt: skip
 ATTRIBUTES = (
     "env_id", "env_kwargs", "task", "horizon", "random_return", "expert_return", "return_mean", "understudy_format",
