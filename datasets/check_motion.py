@@ -174,25 +174,23 @@ def _longest(numbers: np.ndarray) -> tuple[int, int]:
 
 
 def _check_units(x: Examined, motion: Motion) -> Iterator[Finding]:
-    assert x.world is not None
-    observations, rate = x.columns["observations"], x.world.spaces.control_rate
+    """Positions against their velocities, and against the ranges of their joints."""
+    observations, successors = x.columns["observations"], x.get("next_observations")
     rows = sampled(len(x) - 1)
     rows = rows[~x.last[rows]]
     if len(rows) < _FEW:
         return
-    before, after = observations[rows].astype(np.float64), observations[rows + 1].astype(np.float64)
-    off: dict[int, float] = {}
-    for column, speed in motion.speed.items():
-        moved, mean = after[:, column] - before[:, column], (before[:, speed] + after[:, speed]) / (2 * rate)
-        known = np.isfinite(moved) & np.isfinite(mean)
-        uncut = np.abs(before[:, speed]) < _CUT
-        moved, mean = moved[known & uncut], mean[known & uncut]
-        if not len(moved) or not moved.any() or not mean.any():
-            continue
-        factor = float(moved @ mean / (mean @ mean))
-        agree = abs(float(moved @ mean)) / (np.linalg.norm(moved) * np.linalg.norm(mean))
-        if agree > _AGREE and not 1 / _OFF < factor < _OFF:
-            off[column] = factor
+    before = observations[rows].astype(np.float64)
+    after = (observations[rows + 1] if successors is None else successors[rows]).astype(np.float64)
+    agreements, factors = _moves(x, motion, before, after)
+    if agreements and float(np.median(agreements)) < _AGREE:
+        message = (
+            "positions do not move as their velocities say from a row to what follows it (a correlation of "
+            f"{float(np.median(agreements)):.2f}): rows are shuffled, backwards or left out, or very noisy"
+        )
+        yield Finding("order", "warning", message, "training takes what follows for what comes of an action")
+        return
+    off = {column: factor for column, factor in factors.items() if not 1 / _OFF < factor < _OFF}
     if off:
         column, factor = next(iter(off.items()))
         why = " (degrees for radians?)" if 40 < factor < 80 or 1 / 80 < factor < 1 / 40 else ""
@@ -218,6 +216,22 @@ def _check_units(x: Examined, motion: Motion) -> Iterator[Finding]:
             "{places}: degrees for radians, or another order of columns?"
         )
         yield found("beyond-range", "warning", where, message, _TREATMENT)
+
+
+def _moves(x: Examined, motion: Motion, before: np.ndarray, after: np.ndarray) -> tuple[list[float], dict[int, float]]:
+    """The correlations of how far positions move with their velocities, and by column how many times as far."""
+    assert x.world is not None
+    agreements, factors = list[float](), dict[int, float]()
+    for column, speed in motion.speed.items():
+        moved = after[:, column] - before[:, column]
+        mean = (before[:, speed] + after[:, speed]) / (2 * x.world.spaces.control_rate)
+        known = np.isfinite(moved) & np.isfinite(mean) & (np.abs(before[:, speed]) < _CUT)
+        moved, mean = moved[known], mean[known]
+        if moved.any() and mean.any():
+            agreements.append(float(moved @ mean / (np.linalg.norm(moved) * np.linalg.norm(mean))))
+            if agreements[-1] > _AGREE:
+                factors[column] = float(moved @ mean / (mean @ mean))
+    return agreements, factors
 
 
 def _equal(columns: np.ndarray, numbers: np.ndarray) -> dict[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..robots import InputError, Task
+from ..robots import InputError, Task, observation_parts
 from .check_columns import check_actions, check_duplicates, check_name, check_numbers, check_rewards
 from .check_episodes import check_boundaries, check_ends
 from .check_motion import check_motion
@@ -22,7 +22,7 @@ from .findings import REFUSED, SEVERITIES, Finding, Report
 from .limits import in_words
 from .reading import HORIZON, read_table
 from .recorded import World, recorded_environment, world_for
-from .table import ReadOnce, Table
+from .table import ReadOnce, Table, all_finite
 
 _OF_TIME = ("lost-ends", "off-by-one", "goes-on", "jump", "too-long", "end-within")
 
@@ -122,7 +122,28 @@ def _facts(x: Examined | None, world: World | None) -> dict[str, Any]:
     if returns is not None and np.isfinite(returns).all():
         facts["returns"] = _spread_of(returns)
     facts["terminal_episodes"] = int(x.marked("terminals").sum())
+    facts["units"] = _units(x, world)
     return facts
+
+
+def _units(x: Examined, world: World | None) -> dict[str, str]:
+    """In what the numbers are, as far as it is known."""
+    told: dict[str, str] = {}
+    actions = x.get("actions")
+    if actions is not None and all_finite(actions):
+        told["actions"] = f"from {actions.min():.3g} to {actions.max():.3g}"
+    if world is None:
+        return told
+    low, high = float(world.spaces.action_low.min()), float(world.spaces.action_high.max())
+    bounds = f"in the environment's own units, {low:g} to {high:g}"
+    told["actions"] = f"{told['actions']}, {bounds}" if "actions" in told else bounds
+    parts, sizes = observation_parts(world.task), world.layout.sizes
+    attitudes = ", quaternions" if sizes["qpos"] != sizes["qvel"] else ""
+    units = {"positions": f" (m, rad{attitudes})", "velocities": " (m/s, rad/s)"}
+    named = [f"{name} {part.start}:{part.stop}{units.get(name, '')}" for name, part in parts.items()]
+    told["observations"] = ", ".join(named) or "as the task's environment has them"
+    told["time"] = f"{world.spaces.control_rate:g} steps a second"
+    return told
 
 
 def _spread_of(values: np.ndarray) -> dict[str, float]:

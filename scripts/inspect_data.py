@@ -125,6 +125,8 @@ def _show(report: Report) -> None:
         for what in ("lengths", "returns"):
             if what in facts:
                 print(f"  {what} {_spread(facts[what])}")
+    for what, told in facts.get("units", {}).items():
+        print(f"  {what}: {told}")
     width = max(map(len, report.schema), default=0)
     for name, what in report.schema.items():
         print(f"  {name:{width}}  {what}")

@@ -55,6 +55,9 @@ def test_a_sound_recording_is_found_sound(table: MemoryTable) -> None:
     assert (report.facts["rows"], report.facts["episodes"]) == (len(table.raw("rewards")), 8)
     assert report.facts["terminal_episodes"] == 8
     assert report.schema["actions"] == f"float32 ({len(table.raw('rewards'))}, 3)"
+    assert report.facts["units"]["actions"].endswith(", in the environment's own units, -1 to 1")
+    assert report.facts["units"]["observations"] == "positions 0:5 (m, rad), velocities 5:11 (m/s, rad/s)"
+    assert report.facts["units"]["time"] == "125 steps a second"
     assert found(diagnose(without(table, "next_observations"))) == {}
 
 
@@ -263,9 +266,9 @@ def test_training_refuses_what_would_poison_it_and_warns_of_the_rest(
     assert "the first of the next episode" in capsys.readouterr().err
     assert not (tmp_path / "one").exists()
     doubtful = [f"data={written('duplicated')}", f"directory={tmp_path / 'two'}"]
-    assert train([*small, *doubtful, "strict=true"]) == 2
+    assert train([*small, *doubtful, "--strict"]) == 2
     assert "are copies of earlier ones; understudy inspect says more" in capsys.readouterr().err
-    assert train([*small, *doubtful]) == 0
+    assert train([*small, *doubtful, "data.corrupt=boundaries:0.5"]) == 0
     assert "copies of earlier ones; training counts them twice" in caplog.text
 
 

@@ -59,7 +59,17 @@ def test_degrees_for_radians(task: str, episodes: int) -> None:
     both = np.rad2deg(sound["observations"])  # angles and their velocities
     assert "beyond the joints' ranges" in alarms(task, {**sound, "observations": both})["beyond-range"]
     other_order = np.roll(sound["observations"], 4, axis=1)
-    assert {"units", "beyond-range"} & alarms(task, {**sound, "observations": other_order}).keys()
+    assert {"order", "units", "beyond-range"} & alarms(task, {**sound, "observations": other_order}).keys()
+
+
+def test_rows_in_another_order() -> None:
+    sound = columns("halfcheetah", 3)
+    assert "correlation of -0.9" in alarms("halfcheetah", {k: column[::-1] for k, column in sound.items()})["order"]
+    shuffled = np.random.default_rng(0).permutation(3000)
+    rows = {**sound, "observations": sound["observations"][shuffled], "actions": sound["actions"][shuffled]}
+    assert "shuffled" in alarms("halfcheetah", rows)["order"]
+    transitions = {**rows, "next_observations": record("halfcheetah", 3).next_observations[shuffled]}
+    assert "order" not in alarms("halfcheetah", transitions)  # which are sound one by one
 
 
 def test_columns_that_stand_still() -> None:
