@@ -186,7 +186,8 @@ def _check_units(x: Examined, motion: Motion) -> Iterator[Finding]:
     if agreements and float(np.median(agreements)) < _AGREE:
         message = (
             "positions do not move as their velocities say from a row to what follows it (a correlation of "
-            f"{float(np.median(agreements)):.2f}): rows are shuffled, backwards or left out, or very noisy"
+            f"{float(np.median(agreements)):.2f}): rows are shuffled, backwards or left out, columns in another "
+            "order, or very noisy"
         )
         yield Finding("order", "warning", message, "training takes what follows for what comes of an action")
         return

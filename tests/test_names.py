@@ -168,7 +168,7 @@ def test_inspect_and_convert_take_lists_and_parts(
     parts = ["data.keys=[velocities,positions]", "mask=train", "done_mode=0"]
     assert inspect([str(tmp_path / "low_dim.hdf5"), *parts, "--json", "--strict"]) == 1  # the wrong way round
     report = json.loads(capsys.readouterr().out)
-    assert "beyond-range" in [finding["check"] for finding in report["findings"]]
+    assert "order" in [finding["check"] for finding in report["findings"]]
     assert inspect([str(tmp_path / "a.hdf5"), "mask=train"]) == 2
     assert "has no mask to choose" in capsys.readouterr().err
     assert inspect([str(tmp_path / "low_dim.hdf5"), "mask=nobody"]) == 2
