@@ -190,7 +190,9 @@ def _write(graph: Graph, kind: Kind, file: Path) -> None:
                 verbose=False,
             )
         except ImportError as error:
-            raise InputError(f"format=onnx needs the extra export ({error}): pip install 'understudy[export]'") from error
+            raise InputError(
+                f"format=onnx needs the extra export ({error}): pip install 'understudy[export]'"
+            ) from error
         assert program is not None
         program.save(str(file), external_data=False)
 

@@ -48,7 +48,9 @@ class ExportedPolicy:
         metadata = read_metadata(folder)
         file = folder / str(metadata["file"])
         if metadata["graph"] != "onnx":
-            raise InputError(f"{folder} holds a graph for torch.export.load: export with format=onnx to run it without torch")
+            raise InputError(
+                f"{folder} holds a graph for torch.export.load: export with format=onnx to run it without torch"
+            )
         try:
             graph = file.read_bytes()
         except OSError as error:
@@ -128,4 +130,6 @@ def _session(graph: bytes, file: Path) -> Any:
     try:
         return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common class
-        raise InputError(f"{file} cannot be run ({' '.join(str(error).split())[:200]}): export the policy again") from error
+        raise InputError(
+            f"{file} cannot be run ({' '.join(str(error).split())[:200]}): export the policy again"
+        ) from error
