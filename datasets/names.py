@@ -5,7 +5,8 @@
 ``d4rl/hopper-expert-v2``      a data set of D4RL's, fetched once
 ``minari/<id>``                a data set of Minari's, fetched once by that package
 ``lerobot:<folder>``           LeRobot's, versions 2.1 and 3.0
-a path                         HDF5 in D4RL's or robomimic's layout, .npz, a folder of Minari, LeRobot or `imitation`
+a path                         HDF5 in D4RL's or robomimic's layout, .npz, a folder of Minari, LeRobot or `imitation`,
+                               a log of `understudy deploy`
 =============================  =====================================================================================
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ..robots import InputError, Task, nearest
-from . import imitation_folder, lerobot, minari, npz, robomimic
+from . import imitation_folder, lerobot, minari, npz, robomimic, robot_log
 from .bundles import bundled
 from .d4rl_adapting import adapted, of_file
 from .d4rl_names import PREFIX, find_d4rl, resolve_d4rl
@@ -63,6 +64,9 @@ def open_data(
     elif path.exists() and minari.claims(path):
         _check_parts(parts, text)
         yield minari.open_minari(path)
+    elif path.is_dir() and robot_log.claims(path):
+        _check_parts(parts, text)
+        yield robot_log.open_robot_log(path)
     elif path.is_dir() and imitation_folder.claims(path):
         _check_parts(parts, text)
         yield imitation_folder.open_imitation_folder(path, task)

@@ -31,22 +31,53 @@ def write_video(act: Act, task: Task, path: Path, *, seed: int) -> Evaluation:
     ``act`` maps (1, 1, O) to (1, 1, A) in [−1, 1]. A file already there is replaced once the video is whole.
     Errors: :class:`InputError` when nothing can be rendered or encoded here, or the disk refuses.
     """
+    tasks = TaskBatch(task, [seed], render=True)
+    try:
+        with _whole(path) as temporary:
+            return _play(act, tasks, temporary)
+    finally:
+        tasks.close()
+
+
+def write_positions(task: Task, positions: np.ndarray, path: Path, *, rate: float) -> None:
+    """Write a robot's positions (T, nq), ``rate`` of them a second, as an MP4 file at ``path``.
+
+    Errors: as :func:`write_video`.
+    """
+    environment: Any = task.make(render=True)
+    try:
+        environment.reset(seed=0)
+        render = renderer(environment)
+        with _whole(path) as temporary, _encoder(temporary, render(), rate) as show:
+            for position in positions:
+                environment.data.qpos[:] = position
+                cast(Any, mujoco).mj_forward(environment.model, environment.data)
+                show(render())
+    finally:
+        environment.close()
+
+
+def check_video(path: Path) -> None:
+    """Errors: :class:`InputError` for a name that no video can be written to."""
     if path.suffix.lower() != ".mp4":
         raise InputError(f"{path}: a video is written as MP4, so its name must end in .mp4")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Generator[Path]:
+    """A temporary file that takes the name ``path`` once it is whole."""
+    check_video(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
-    tasks = TaskBatch(task, [seed], render=True)
     try:
         temporary.touch()
-        result = _play(act, tasks, temporary)
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-        tasks.close()
-    return result
 
 
 def _play(act: Act, tasks: TaskBatch, path: Path) -> Evaluation:

@@ -8,6 +8,7 @@ started it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import select
 import signal
@@ -32,8 +33,9 @@ _BEHIND = 0.25  # seconds that the clock may fall behind before it is set back
 class RobotProcess:
     """A body, a socket and a clock. ``factor`` is how fast its time passes; ``watchdog`` is in its seconds."""
 
-    def __init__(self, body: Body, *, factor: float, watchdog: float, port: int = 0) -> None:
-        self.body, self.factor, self.watchdog = body, factor, watchdog
+    def __init__(self, body: Body, *, factor: float, watchdog: float, port: int = 0, film: float = 0.0) -> None:
+        self.body, self.factor, self.watchdog, self.film = body, factor, watchdog, film
+        self.positions: list[np.ndarray] = []  # of the robot, ``film`` times a second, for a video
         self.counts = {"steps": 0, "watchdog": 0, "malformed": 0, "refused": 0, "slipped": 0}
         self.over = False
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -43,7 +45,7 @@ class RobotProcess:
         self._controller: tuple[Any, int] | None = None  # its address and session
         self._heard, self._commanded, self._last_number = 0.0, 0.0, 0
         self._command: np.ndarray | None = None  # none until the episode's first: it stands on its stand
-        self._number, self._tick = 0, time.monotonic()
+        self._number, self._tick, self._filmed = 0, time.monotonic(), 0
         self._newest = body.reset(0)
         low, high = body.spaces.action_low, body.spaces.action_high
         observed, commanded = features_of(body.task)
@@ -93,6 +95,9 @@ class RobotProcess:
     def _tell(self, sensed: list[Sensed]) -> None:
         for when, elapsed, returned, flags, values in sensed:
             self._number += 1
+            if self.film and elapsed and elapsed * self.film >= self._filmed:
+                self._filmed = int(elapsed * self.film) + 1
+                self.positions.append(self.body.environment.data.qpos.copy())
             numbers = np.array([elapsed, returned, *values], "<f8").tobytes()
             self._send(Kind.OBSERVATION, numbers, flags | Flag.DAMPED * self.body.damped, when)
 
@@ -141,7 +146,7 @@ class RobotProcess:
             self._answer()
         elif packet.kind == Kind.RESET:
             self._newest = self.body.reset(int(packet.values()["seed"]))
-            self._command = None
+            self._command, self._filmed = None, 0
             self._last_number = max(self._last_number, packet.number)
             self._tell([self._newest])
         elif packet.kind == Kind.DISTURB:
@@ -196,15 +201,24 @@ def main() -> int:
         values = json.loads(sys.stdin.buffer.readline())
         task = find_task(values["task"])
         of = Disturbances.of_values(values["disturbances"])
-        task = type(task)(**{**vars(task), "disturbances": of})
+        task = dataclasses.replace(task, disturbances=of)
         body = (LockstepBody if values["lockstep"] else SmoothBody)(task, 0)
-        robot = RobotProcess(body, factor=values["factor"], watchdog=values["watchdog"], port=values["port"])
+        film = values.get("film")  # a file for positions, and how many a second
+        robot = RobotProcess(
+            body,
+            factor=values["factor"],
+            watchdog=values["watchdog"],
+            port=values["port"],
+            film=film[1] if film else 0.0,
+        )
     except (InputError, OSError) as error:
         _say({"error": str(error)})
         return 2
     _say({"port": robot.port})
     try:
         robot.run(sys.stdin.buffer)
+        if film:
+            np.save(film[0], np.array(robot.positions))
     finally:
         body.close()
     return 0

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,22 @@ class SimulatedRobot:
 
     ``factor`` is how fast its time passes. In ``lockstep`` it has no clock: an action makes a step, and is answered.
     ``watchdog`` are the seconds of its time without a command after which it damps itself. ``port`` is that of a process
-    that runs already, instead of one of its own.
+    that runs already, instead of one of its own. ``film`` names a file that a process of its own writes in the end, with
+    the robot's positions (T, nq), so many a second.
     """
 
     def __init__(
-        self, task: Task, *, lockstep: bool = False, factor: float = 1.0, watchdog: float = 0.1, port: int | None = None
+        self,
+        task: Task,
+        *,
+        lockstep: bool = False,
+        factor: float = 1.0,
+        watchdog: float = 0.1,
+        port: int | None = None,
+        film: tuple[Path, float] | None = None,
     ) -> None:
         self.task, self.lockstep, self.factor, self.watchdog = task, lockstep, factor, watchdog
-        self.port = port
+        self.port, self.film = port, film
         self.process: subprocess.Popen[bytes] | None = None
         self.counts: dict[str, Any] = {}
         self.malformed = 0
@@ -150,13 +159,17 @@ class SimulatedRobot:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.process = process
         assert process.stdin is not None and process.stdout is not None
-        values = {"task": self.task.name, "disturbances": self.task.disturbances.to_values(), "port": 0}
+        values: dict[str, Any] = {"task": self.task.name, "disturbances": self.task.disturbances.to_values(), "port": 0}
+        if self.film is not None:
+            values["film"] = [str(self.film[0]), self.film[1]]
         values |= {"lockstep": self.lockstep, "factor": self.factor, "watchdog": self.watchdog}
         process.stdin.write(json.dumps(values).encode() + b"\n")
         process.stdin.flush()
         ready, _, _ = select.select([process.stdout], [], [], _STARTS)
         line = process.stdout.readline() if ready else b""
-        said: dict[str, Any] = json.loads(line) if line else {"error": "it ended at once, or is not ready after a minute"}
+        said: dict[str, Any] = (
+            json.loads(line) if line else {"error": "it ended at once, or is not ready after a minute"}
+        )
         if "error" in said:
             self._end()
             raise RobotError(f"the simulated robot does not start: {said['error']}")
