@@ -22,7 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,6 @@ from ..robots.exported import FORMAT, METADATA, VERSION, ExportedPolicy
 from .chunk_policy import ChunkPolicy
 from .evaluation import play
 from .files import new_directory, sha256, write_json
-from .goals import seen
 from .policy import Policy
 
 Kind = Literal["onnx", "torch"]

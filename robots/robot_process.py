@@ -177,7 +177,7 @@ class RobotProcess:
     def _answer(self, command: np.ndarray | None = None) -> None:
         """In lockstep whatever is said makes a step, and is answered by what is seen then."""
         if isinstance(self.body, LockstepBody):
-            if command is not None or not self.body.elapsed == 0.0:
+            if command is not None or self.body.elapsed != 0.0:
                 still = np.clip(np.zeros_like(self.body.spaces.action_low), *self._bounds())
                 self._newest = next(iter(self.body.step(still if command is None else command)), self._newest)
             self._tell([self._newest])

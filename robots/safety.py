@@ -13,6 +13,9 @@ from .features import Feature
 from .robot import Observation
 
 
+_ROUNDING = 1e-9  # of times that are counted in periods
+
+
 class State(enum.IntEnum):
     """What the controller has the robot do: the policy's actions, the last of them again, nothing, or an end."""
 
@@ -96,7 +99,7 @@ class Safety:
         self.why = reason
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         self._since = now if self._since is None else self._since
-        waited = now - self._since
+        waited = now - self._since + _ROUNDING
         if waited >= self.config.stop_after:
             self.stop(f"{reason}, for {self.config.stop_after:g} s")
         else:

@@ -238,10 +238,9 @@ class TaskBatch:
         self._seeds[index] = seed
         if self._hands:
             self._hands[index] = np.random.default_rng([seed, _HAND])
-        of, last = self.signals[index].disturbances, self.signals[index].last
+        of = self.signals[index].disturbances
         self.signals[index] = Signals(self.task, self.spaces, 1 / self.spaces.control_rate, seed)
         self.signals[index].set_disturbances(of)
-        self.signals[index].begin(last)
 
     def reset_to_seed(self, index: int, seed: int) -> np.ndarray:
         """Start the episode that a fresh environment starts with this seed; returns the observation (O,).

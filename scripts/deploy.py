@@ -200,7 +200,11 @@ def _drive(
     log: RobotLog | None = None
     try:
         if options.log is not None:
-            about = {"task": task.name, "env_id": task.environment_id, "env_kwargs": json.dumps(dict(task.keywords))}
+            about: dict[str, Any] = {
+                "task": task.name,
+                "env_id": task.environment_id,
+                "env_kwargs": json.dumps(dict(task.keywords)),
+            }
             about |= {"policy": options.policy, "rate": config.rate, "lockstep": config.lockstep}
             about["disturbances"] = task.disturbances.to_values()
             log = RobotLog(options.log, robot.observation_features, robot.action_features, about)
