@@ -1,8 +1,8 @@
 """Logs of `understudy deploy` as demonstrations: what a controller saw and did (:mod:`understudy.robots.robot_log`).
 
 A row is a step when an action was sent and the next row of its episode is known; rows without finite numbers are left
-out, as is a last row that was not written whole. Rewards are the differences of the return that the robot told, and times are the
-row's number in its episode.
+out, as is a last row that was not written whole. Rewards are the differences of the return that the robot told, and
+times are the row's number in its episode.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def claims(path: Path) -> bool:
 
 
 def open_robot_log(path: Path) -> MemoryTable:
-    """The table of such a folder. Errors: :class:`InputError` when it is damaged, or nothing in it can be learned from."""
+    """The table of such a folder.
+
+    Errors: :class:`InputError` when it is damaged, or nothing in it can be learned from.
+    """
     columns, said = _about(path)
     try:
         size = (path / ROWS).stat().st_size

@@ -1,8 +1,8 @@
 """A policy as one graph that runs without this suite: normaliser, network, head and action scale inside, no memory.
 
 What is written is a folder: the graph (``policy.onnx``, or ``policy.pt2`` of ``torch.export``) and ``metadata.json``,
-which says what goes in and out. Nothing in it is pickled code: ONNX is protocol buffers, and a ``.pt2`` holds its program
-as JSON and its weights as plain arrays. :mod:`understudy.robots.exported` runs both parts of the ONNX folder.
+which says what goes in and out. Nothing in it is pickled code: ONNX is protocol buffers, and a ``.pt2`` holds its
+program as JSON and its weights as plain arrays. :mod:`understudy.robots.exported` runs the ONNX folder.
 
 A policy that plans chunks remembers observations and its plan between steps. That memory stays outside the graph, which
 makes a plan (B, K, A) of a window (B, H, O): the runner keeps it. A diffusion policy's noise is an input of the graph,
@@ -33,6 +33,7 @@ from ..robots.exported import FORMAT, METADATA, VERSION, ExportedPolicy
 from .chunk_policy import ChunkPolicy
 from .evaluation import play
 from .files import new_directory, sha256, write_json
+from .networks import StackedMLP, activation_of
 from .policy import Policy
 
 Kind = Literal["onnx", "torch"]
@@ -55,7 +56,11 @@ class Graph(nn.Module):
         # A sampler's first steps divide by almost nothing. In float32 their roundings reach 1e-4 of an action, so that
         # a policy differs from itself from one batch size to another; inside the graph they are float64.
         self.draws = policy.config.head == "chunk-diffusion"
-        self.policy = copy.deepcopy(policy).double() if self.draws else policy
+        self.policy = copy.deepcopy(policy)
+        if self.draws:
+            self.policy.double()
+        if isinstance(policy.net, StackedMLP):
+            self.policy.net = _Layers(policy.net)
         self.register_buffer("low", torch.tensor(policy.config.action_low))
         self.register_buffer("high", torch.tensor(policy.config.action_high))
 
@@ -69,6 +74,24 @@ class Graph(nn.Module):
             actions = policy.act(observations)
         scaled = actions * ((self.high - self.low) / 2) + (self.high + self.low) / 2
         return torch.minimum(torch.maximum(scaled, self.low), self.high)
+
+
+class _Layers(nn.Module):
+    """The perceptron of a stack of one run, in products of plain matrices, which run a third faster."""
+
+    def __init__(self, stack: StackedMLP) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(weight[0].detach().clone() for weight in stack.weights)
+        self.biases = nn.ParameterList(bias[0, 0].detach().clone() for bias in stack.biases)
+        self.activation = activation_of(stack.activation)
+
+    def forward(self, inputs: Tensor, *, exact: bool = True) -> Tensor:
+        """(1, B, in) -> (1, B, out)."""
+        hidden, last = inputs[0], len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = torch.addmm(bias, hidden, weight)
+            hidden = self.activation(hidden) if layer < last else hidden
+        return hidden.unsqueeze(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +112,7 @@ def export_policy(policy: Policy, kind: Kind, out: Path, observations: Mapping[s
     Errors: :class:`InputError` when the graph differs by more than 1e-5 from the policy (nothing is written then), when
     the packages of the extra ``export`` are missing, and when the disk refuses.
     """
-    graph = Graph(policy).eval()
+    graph, reference = Graph(policy).eval(), _reference(policy)
     with new_directory(out) as folder:
         file = folder / FILES[kind]
         _write(graph, kind, file)
@@ -97,12 +120,12 @@ def export_policy(policy: Policy, kind: Kind, out: Path, observations: Mapping[s
         write_json(folder / METADATA, values)
         act = _runner(folder, kind)
         sets = {"random": random_observations(policy), **observations}
-        parity = {name: _difference(graph, act, rows) for name, rows in sets.items()}
+        parity = {name: _difference(policy, reference, act, rows) for name, rows in sets.items()}
         worst = max(parity, key=lambda name: parity[name])
         if not parity[worst] <= TOLERANCE:
             raise InputError(
-                f"the exported graph differs from the policy by {parity[worst]:.2g} on {worst} observations, which is more "
-                f"than {TOLERANCE:g}: nothing is written; try another version of torch or onnxruntime"
+                f"the exported graph differs from the policy by {parity[worst]:.2g} on {worst} observations, more than "
+                f"{TOLERANCE:g}: nothing is written; try another version of torch or onnxruntime"
             )
         latency = _latency(graph, act)
         write_json(folder / METADATA, {**values, "parity": parity, "latency_microseconds": latency})
@@ -221,11 +244,18 @@ def _runner(folder: Path, kind: Kind) -> Run:
     return run
 
 
-def _difference(graph: Graph, run: Run, rows: np.ndarray) -> float:
+def _reference(policy: Policy) -> Run:
+    """What the policy itself says; of one that plans its plans, with the noise given and in the graph's precision."""
+    if not isinstance(policy, ChunkPolicy):
+        return lambda *inputs: policy.predict(*inputs)[0]
+    graph = Graph(policy)
+    return lambda *inputs: graph(*(torch.from_numpy(each) for each in inputs)).detach().numpy()
+
+
+def _difference(policy: Policy, reference: Run, run: Run, rows: np.ndarray) -> float:
     """The largest difference of any action, in a batch and one by one."""
-    inputs = _inputs(graph.policy, rows)
-    with torch.no_grad():
-        expected = graph(*inputs).numpy()
+    inputs = _inputs(policy, rows)
+    expected = reference(*(each.numpy() for each in inputs))
     arrays = [each.numpy() for each in inputs]
     together = run(*arrays)
     few = min(len(rows), 100)

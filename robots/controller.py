@@ -37,9 +37,9 @@ class PolicyTooSlow(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class ControllerConfig:
-    """``rate`` in Hz is how often the robot is told what to do, ``policy_rate`` how often the policy is asked (as often,
-    unless given; it must divide the rate), and its action stands in between. An episode lasts ``seconds`` at most; these and
-    all other times are the robot's, whose time passes ``factor`` times as fast as ours.
+    """``rate`` in Hz is how often the robot is told what to do, ``policy_rate`` how often the policy is asked (as
+    often, unless given; it must divide the rate), and its action stands in between. An episode lasts ``seconds`` at
+    most; these and all other times are the robot's, whose time passes ``factor`` times as fast as ours.
     """
 
     rate: float
@@ -76,7 +76,7 @@ class Episode:
 
 
 class StopButton:
-    """SIGINT asks for a stop; a second one is Python's own. Elsewhere than in the main thread only :meth:`press` works."""
+    """SIGINT asks for a stop; a second one is Python's own. Outside the main thread only :meth:`press` works."""
 
     def __init__(self) -> None:
         self.pressed = ""
@@ -146,7 +146,7 @@ class Controller:
                         safety.stop(self.button.pressed)
                         break
                     if not config.lockstep:
-                        timing.wait()
+                        timing.wait(self.robot.get_observation)
                     seen = self._period(safety, periods)
                     periods += 1
                     over = self._over(seen, periods)
@@ -175,7 +175,7 @@ class Controller:
     def _period(self, safety: Safety, period: int) -> Observation | None:
         """See, think, act; returns what was seen after the step in lockstep, and before it otherwise."""
         config, robot, timing = self.config, self.robot, self.timing
-        woken = time.monotonic()
+        woken, ran = time.monotonic(), time.thread_time()
         seen = robot.get_observation()
         age = 0.0 if seen is None or config.lockstep else (woken - seen.time) * config.factor
         reason = safety.look(seen, age)
@@ -195,7 +195,7 @@ class Controller:
             action = None
             robot.damp()
         safety.counts[state] += 1
-        timing.add(woken, time.monotonic(), thought, age / config.factor)
+        timing.add(woken, time.monotonic(), thought, age / config.factor, time.thread_time() - ran)
         if self.log is not None:
             self._log(seen, action, thought, state)
         if self._observe is not None:

@@ -14,13 +14,13 @@ class RobotError(Exception):
     """The robot cannot be reached or does not do what it is told; the message says why in a clause."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Observation:
     """What a robot's sensors said: ``values`` (O,) float32 at ``time``, in seconds of this machine's monotonic clock.
 
     ``number`` rises from observation to observation. ``elapsed`` is the episode's time in seconds. A simulated robot
-    also knows the task's return so far, whether the task ended the episode or its time was up, and whether its aim has been
-    reached; another leaves these at their defaults. ``damped`` says that no motor follows commands.
+    also knows the task's return so far, whether the task ended the episode or its time was up, and whether its aim has
+    been reached; another leaves these at their defaults. ``damped`` says that no motor follows commands.
     """
 
     values: np.ndarray

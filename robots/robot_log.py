@@ -1,8 +1,8 @@
 """What a controller saw and did, as it happens: a folder that is readable whenever the writing stops.
 
 ``log.json`` says what the columns are and where it was; ``rows.bin`` has a row of float64, little-endian, for every
-period, and nothing else: ``numpy.fromfile("rows.bin").reshape(-1, columns)``. ``understudy.datasets.load`` reads the folder
-as demonstrations. A thread writes, so that the controller never waits for a disk.
+period, and nothing else: ``numpy.fromfile("rows.bin").reshape(-1, columns)``. ``understudy.datasets.load`` reads the
+folder as demonstrations. A thread writes, so that the controller never waits for a disk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The simulated robot as a process of its own: ``python -m understudy.robots.robot_process`` with JSON on its input.
 
-It answers one controller at a time by datagrams (:mod:`~.wire`), steps MuJoCo by its own clock or, in lockstep, when it is
-told to, and damps itself when commands stop coming. When its input ends it ends too: a robot does not outlive who
+It answers one controller at a time by datagrams (:mod:`~.wire`), steps MuJoCo by its own clock or, in lockstep, when it
+is told to, and damps itself when commands stop coming. When its input ends it ends too: a robot does not outlive who
 started it.
 """
 

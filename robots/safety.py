@@ -12,7 +12,6 @@ from .errors import InputError, nearest
 from .features import Feature
 from .robot import Observation
 
-
 _ROUNDING = 1e-9  # of times that are counted in periods
 
 
@@ -113,9 +112,10 @@ class Safety:
 
     def limited(self, action: np.ndarray) -> np.ndarray:
         """A finite action (A,) within the robot's bounds, and no further from the last than allowed."""
-        action = np.clip(action, self._low, self._high)
-        if self._last is not None:
-            action = np.clip(action, self._last - self._step, self._last + self._step)
+        # np.clip says the same, five times slower.
+        action = np.minimum(np.maximum(action, self._low), self._high)
+        if self._last is not None and self.config.action_rate is not None:
+            action = np.minimum(np.maximum(action, self._last - self._step), self._last + self._step)
         self._last = action
         return action
 

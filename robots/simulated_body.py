@@ -124,8 +124,8 @@ class LockstepBody(Body):
 class SmoothBody(Body):
     """A step is one of the simulator's: sensors tell as often, and motors follow at once.
 
-    A step's reward is what the environment says of it, divided by the steps in a control period: rewards are rates in these
-    tasks, so that the return is comparable to an evaluation's, though not equal.
+    A step's reward is what the environment says of it, divided by the steps in a control period: rewards are rates in
+    these tasks, so that the return is comparable to an evaluation's, though not equal.
     """
 
     def __init__(self, task: Task, seed: int) -> None:

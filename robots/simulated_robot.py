@@ -29,9 +29,9 @@ class SimulatedRobot:
     """A robot of a task in a process of its own (:mod:`~.robot_process`), with the members of :class:`~.robot.Robot`.
 
     ``factor`` is how fast its time passes. In ``lockstep`` it has no clock: an action makes a step, and is answered.
-    ``watchdog`` are the seconds of its time without a command after which it damps itself. ``port`` is that of a process
-    that runs already, instead of one of its own. ``film`` names a file that a process of its own writes in the end, with
-    the robot's positions (T, nq), so many a second.
+    ``watchdog`` are the seconds of its time without a command after which it damps itself. ``port`` is that of a
+    process that runs already, instead of one of its own. ``film`` names a file that a process of its own writes in the
+    end, with the robot's positions (T, nq), so many a second.
     """
 
     def __init__(
@@ -192,9 +192,11 @@ class SimulatedRobot:
     def _open(self) -> socket.socket:
         if self._socket is None:
             raise RobotError("the robot is not connected")
+        return self._socket
+
+    def _check_process(self) -> None:
         if self.process is not None and self.process.poll() is not None:
             raise RobotError(f"the robot's process has ended, with code {self.process.returncode}")
-        return self._socket
 
     def _say(self, kind: Kind, payload: Any = b"") -> None:
         self._number += 1
@@ -205,20 +207,25 @@ class SimulatedRobot:
         try:
             self._open().send(datagram)
         except ConnectionError as error:
+            self._check_process()
             raise RobotError(f"nobody is at the robot's port {self.port}") from error
         except BlockingIOError:
             pass  # lost, as any datagram can be: the next one says it anew
 
     def _receive(self, wanted: Callable[[Packet], bool] | None = None) -> Packet | None:
         """Take in all that has come, or until there is what is wanted."""
-        open_socket = self._open()
+        receive, silent = self._open().recv, True
         while True:
             try:
-                datagram = open_socket.recv(LARGEST)
+                datagram = receive(LARGEST)
             except BlockingIOError:
+                if silent:
+                    self._check_process()
                 return None
             except ConnectionError as error:
+                self._check_process()
                 raise RobotError(f"nobody is at the robot's port {self.port}") from error
+            silent = False
             packet = unpacked(datagram)
             if packet is None or packet.session != self._session:
                 self.malformed += packet is None
@@ -255,15 +262,21 @@ class SimulatedRobot:
 
 
 def _observation(packet: Packet) -> Observation:
-    numbers, flags = packet.numbers(), Flag(packet.flags)
+    numbers, flags = packet.numbers(), packet.flags
     return Observation(
         values=numbers[2:].astype(np.float32),
         time=packet.time,
         number=packet.number,
         elapsed=float(numbers[0]),
         returned=float(numbers[1]),
-        terminated=Flag.TERMINATED in flags,
-        truncated=Flag.TRUNCATED in flags,
-        succeeded=Flag.SUCCEEDED in flags,
-        damped=Flag.DAMPED in flags,
+        terminated=bool(flags & _TERMINATED),
+        truncated=bool(flags & _TRUNCATED),
+        succeeded=bool(flags & _SUCCEEDED),
+        damped=bool(flags & _DAMPED),
     )
+
+
+# As plain numbers: enumerations take microseconds for what is asked in every period.
+_TERMINATED, _TRUNCATED, _SUCCEEDED, _DAMPED = (
+    int(flag) for flag in (Flag.TERMINATED, Flag.TRUNCATED, Flag.SUCCEEDED, Flag.DAMPED)
+)

@@ -43,8 +43,9 @@ class SimulatorState:
 
     ``physics`` is MuJoCo's integration state, ``derived`` what environments read before the next step,
     ``attributes`` what the environment object keeps itself, ``elapsed`` the steps of the episode so far,
-    ``random`` the state of the environment's generator (it decides the coming resets), ``hand`` that of a
-    trembling hand, and ``signals`` that of what passes between robot and controller, if they are disturbed, ``places`` where the model has what an episode's reset may move.
+    ``random`` the state of the environment's generator (it decides the coming resets), ``hand`` that of a trembling
+    hand and ``signals`` that of disturbed sensors and motors, if it has them, and ``places`` where the model has what
+    an episode's reset may move.
     """
 
     physics: np.ndarray
@@ -161,8 +162,9 @@ class TaskBatch:
     Actions are in [−1, 1] and scaled to the environment's own range here and nowhere else. Nothing resets by
     itself: :meth:`step` returns the true last observation, and the caller resets what has ended.
     Environment k is seeded with ``seeds[k]`` alone, so it behaves the same in a batch of any size. Where the task's
-    hand trembles, an action may be replaced by a random one, and where sensors and motors are disturbed, what is seen and
-    done is what they make of it (:class:`~.signals.Signals`), except on the way to a start (purpose ``reset``).
+    hand trembles, an action may be replaced by a random one, and where its sensors and motors are disturbed, what is
+    seen and done is what they make of it (:class:`~.signals.Signals`); except on the way to a start (purpose
+    ``reset``).
     """
 
     def __init__(self, task: Task, seeds: Sequence[int], *, render: bool = False) -> None:

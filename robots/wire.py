@@ -6,16 +6,15 @@ unpickled. Times are seconds of this machine's monotonic clock, which its proces
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 import struct
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-LARGEST = 60_000  # bytes of a datagram on a local network
+LARGEST = 16_384  # bytes of a datagram: room for 2000 numbers
 _MAGIC = b"URB1"
 _HEADER = struct.Struct("<4sBBIQd")
 _CHECK = struct.Struct("<I")
@@ -46,8 +45,7 @@ class Flag(enum.IntFlag):
     DAMPED = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Packet:
+class Packet(NamedTuple):
     """One datagram. ``number`` rises with every one that a side sends."""
 
     kind: int

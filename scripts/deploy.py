@@ -40,16 +40,17 @@ _STALE, _DAMP, _STOP = 0.1, 0.2, 1.0
 class DeployOptions:
     """Drive a simulated robot with a policy, in real time, and report how well time and robot were kept.
 
-    The robot is a process of its own with its own clock, its sensors and motors suffer from what is asked for, and it damps
-    itself when nobody tells it anything. Ctrl-C is the stop button. In lockstep there is no clock, and an episode is to
-    the bit the one of `understudy evaluate`. `understudy deploy POLICY grid` maps returns over delays, noise and pushes.
+    The robot is a process of its own with its own clock, its sensors and motors suffer from what is asked for, and it
+    damps itself when nobody tells it anything. Ctrl-C is the stop button. In lockstep there is no clock, and an episode
+    is to the bit the one of `understudy evaluate`. `understudy deploy POLICY grid` maps returns over delays, noise and
+    pushes.
 
     The exit code is 1 when something failed: the robot, the policy, or an observation that never came. The last line is
     JSON.
     """
 
     policy: str = option(
-        "a policy or run directory, a stable-baselines3 zip, a folder of understudy export, or a bundled one (hopper-hype)"
+        "a policy or run directory, an SB3 zip, a folder of understudy export, or a bundled one (hopper-hype)"
     )
     task: str | None = option("the task; a policy knows its own, a zip only if one task alone has its sizes", None)
     seconds: float | None = option(
@@ -275,9 +276,8 @@ def _show(result: dict[str, Any]) -> None:
         print(f"disturbances: {json.dumps(result['disturbances'])}")
     if not result["lockstep"]:
         share = result["missed"] / max(1, result["missed"] + result["periods"])
-        print(
-            f"rate: {result['measured_rate']} of {result['rate']:g} Hz; {result['missed']} deadlines missed ({share:.2%})"
-        )
+        kept = f"{result['measured_rate']} of {result['rate']:g} Hz"
+        print(f"rate: {kept}; {result['missed']} deadlines missed ({share:.2%})")
     for name, row in result["milliseconds"].items():
         print(f"{name:>9}: " + ", ".join(f"{which} {value:.3f}" for which, value in row.items()) + " ms")
     if result["log_error"]:

@@ -1,9 +1,10 @@
-"""The control loop on the simulated robot: what is promised when all is well, and every fault there is a promise for."""
+"""The control loop on the simulated robot: what is promised when all is well, and for every fault."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import resource
 import signal
@@ -220,6 +221,9 @@ class Weather(threading.Thread):
         self.inside.settimeout(0.001)
         self.outside.settimeout(0.001)
 
+    def _out(self, address: Any, datagram: bytes) -> None:
+        self.outside.sendto(datagram, address)
+
     def run(self) -> None:
         random, address, kept = np.random.default_rng(0), None, []
         while not self.over:
@@ -229,11 +233,7 @@ class Weather(threading.Thread):
                 except OSError:
                     continue
                 address = where if source is self.outside else address
-                send = (
-                    (lambda d: self.inside.send(d))
-                    if source is self.outside
-                    else (lambda d: self.outside.sendto(d, address))
-                )
+                send = self.inside.send if source is self.outside else functools.partial(self._out, address)
                 fate = random.random()
                 if fate < 0.1:
                     continue

@@ -50,7 +50,7 @@ def test_in_real_time_with_everything(tmp_path: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     said = json.loads(shown.splitlines()[-1])
     assert "deadlines missed" in shown
-    assert set(said["milliseconds"]) == {"period", "jitter", "policy", "age", "overhead"}
+    assert set(said["milliseconds"]) == {"period", "jitter", "policy", "age", "overhead", "processor"}
     assert all(set(row) == {"p50", "p99", "max"} for row in said["milliseconds"].values())
     assert said["milliseconds"]["age"]["p50"] > 25  # 50 ms of the robot's time are 25 of ours
     assert [episode["seed"] for episode in said["episodes"]] == [3, 4]
@@ -136,3 +136,51 @@ def test_a_policy_that_fails_is_exit_code_1(
     said = last(capsys)
     assert said["episodes"][0]["ended"] == "the policy failed: RuntimeError: no"
     assert said["failed"]
+
+
+MODEL = """
+<mujoco>
+  <option timestep="0.004"/>
+  <worldbody>
+    <body name="arm" pos="0 0 1">
+      <joint name="shoulder" type="hinge" axis="0 1 0" damping="0.5"/>
+      <geom type="capsule" fromto="0 0 0 0.4 0 0" size="0.03" mass="1"/>
+    </body>
+  </worldbody>
+  <actuator><position name="shoulder" joint="shoulder" kp="20" ctrlrange="-1.5 1.5"/></actuator>
+</mujoco>
+"""
+
+
+def test_a_robot_of_ones_own_from_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Recorded, cloned and driven; it is sent somewhere, and goes there."""
+    from understudy.robots import features_of, find_task
+    from understudy.robots.simulated_robot import SimulatedRobot
+    from understudy.scripts.record import main as record
+    from understudy.scripts.train import main as train
+
+    file = tmp_path / "arm.xml"
+    file.write_text(MODEL)
+    task = find_task(str(file))
+    observed, commanded = features_of(task)
+    assert [(f.name, f.unit) for f in observed] == [("shoulder.position", "rad"), ("shoulder.velocity", "rad/s")]
+    assert [(f.name, f.unit) for f in commanded] == [("shoulder", "rad")]
+    assert task.spaces.control_rate == 50
+    robot = SimulatedRobot(task, factor=10)
+    robot.connect()
+    robot.reset(0)
+    for _ in range(100):
+        robot.send_action(np.array([0.5]))
+        seen = robot.get_observation(0.002)
+    robot.disconnect()
+    assert seen is not None
+    assert 0.4 < seen.values[0] < 0.7  # a little lower than 0.5, as it hangs from a soft spring
+    assert record(["random", f"task={file}", "episodes=1", f"out={tmp_path / 'x.hdf5'}", "quiet=true"]) == 0
+    small = ["learner=bc", "steps=20", "loop.hidden=[8]", "evaluation.episodes=1", "runs=1", "threads=1", "quiet=true"]
+    assert train([f"task={file}", f"data={tmp_path / 'x.hdf5'}", *small, f"directory={tmp_path / 'run'}"]) == 0
+    capsys.readouterr()
+    assert deploy([str(tmp_path / "run"), "lockstep=true", "seconds=1", "quiet=true"]) == 0
+    assert last(capsys)["periods"] == 50
+    file.write_text("<mujoco><worldbody/></mujoco>")
+    assert deploy([str(tmp_path / "run"), "lockstep=true"]) == 2
+    assert "it needs actuators" in capsys.readouterr().err

@@ -230,24 +230,39 @@ def test_nan_is_no_observation_and_actions_keep_their_limits() -> None:
 def test_deadlines_are_absolute_and_missed_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     slept: list[float] = []
+    looks = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    def look() -> None:
+        nonlocal now, looks
+        looks += 1
+        now += 1e-4
+
     monkeypatch.setattr("understudy.robots.timing.time.monotonic", lambda: now)
-    monkeypatch.setattr("understudy.robots.timing.time.sleep", slept.append)
+    monkeypatch.setattr("understudy.robots.timing.time.sleep", sleep)
     timing = Timing(0.01)
     timing.begin(100.0)
-    timing.wait()
-    timing.add(100.0, 100.004, 0.003, 0.001)  # in time
+    timing.wait(look)
+    timing.add(100.0, 100.004, 0.003, 0.001, 0.0035)  # in time
     now = 100.004
-    timing.wait()
-    assert slept == [pytest.approx(0.006)]
-    timing.add(100.011, 100.045, 0.03, 0.001)  # 35 ms for a period of 10
+    timing.wait(look)
+    assert slept == [pytest.approx(0.006 - 0.00025)]
+    assert looks == 3  # a quarter of a millisecond of looking
+    timing.add(100.011, 100.045, 0.03, 0.001, 0.031)  # 35 ms for a period of 10
     assert timing.missed == 1
     now = 100.045
-    timing.wait()  # deadlines at 100.02 and 100.03 went by; that of 100.04 is late but still this period's
+    timing.wait(look)  # deadlines at 100.02 and 100.03 went by; that of 100.04 is late but still this period's
     assert timing.missed == 3
-    timing.add(100.045, 100.046, 0.0, 0.0)
+    timing.add(100.045, 100.046, 0.0, 0.0, 0.0)
     now = 100.046
-    timing.wait()
-    assert slept[1:] == [pytest.approx(0.004)]  # at 100.05 again: nothing drifts
+    timing.wait(look)
+    assert slept[1:] == [pytest.approx(0.004 - 0.00025)]  # at 100.05 again: nothing drifts
     report = timing.report(lockstep=False)
     assert report["policy"]["max"] == pytest.approx(30)
+    assert report["overhead"]["max"] == pytest.approx(4)
+    assert report["processor"]["max"] == pytest.approx(1)
     assert report["jitter"]["max"] == pytest.approx(5)

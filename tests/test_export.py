@@ -136,7 +136,7 @@ def test_a_graph_that_says_something_else_is_not_written(tmp_path: Path, monkeyp
         return lambda *inputs: np.full((len(inputs[0]), 3), 0.5, np.float32)
 
     monkeypatch.setattr(export, "_runner", off)
-    with pytest.raises(InputError, match="differs from the policy by .* nothing is written"):
+    with pytest.raises(InputError, match=r"differs from the policy by .* nothing is written"):
         export_policy(make_policy(), "torch", tmp_path / "out", {})
     assert list(tmp_path.iterdir()) == []
 
