@@ -56,7 +56,7 @@ def _latency(policy: ExportedPolicy, blocks: int, show: Show) -> dict[str, Any]:
     sides = (lambda: peer.predict(observation, deterministic=True), lambda: policy.act(observation))
     timed = np.array([[_block(side) for side in sides] for _ in range(blocks)])  # (blocks, sides, p50 and p99)
     medians, ratios = np.median(timed, 0), timed[:, 0] / timed[:, 1]
-    row = {
+    row: dict[str, Any] = {
         "what": "latency",
         "microseconds": {
             name: {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
@@ -95,7 +95,7 @@ def _loop(policy: ExportedPolicy, rate: float, seconds: float, show: Show, *, cr
     finally:
         robot.disconnect()
     timing = controller.timing
-    row = {
+    row: dict[str, Any] = {
         "what": "loop on a crowded core" if crowded else "loop",
         "rate": rate,
         "seconds": seconds,
