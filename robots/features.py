@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import mujoco as _untyped_mujoco
@@ -14,10 +14,8 @@ from .tasks import Task
 # MuJoCo's compiled module comes without types.
 mujoco: Any = _untyped_mujoco
 
-_FREE = ("x", "y", "z", "qw", "qx", "qy", "qz")
-_FREE_UNITS = ("m", "m", "m", "", "", "", "")
-_TWIST = ("vx", "vy", "vz", "wx", "wy", "wz")
-_TWIST_UNITS = ("m/s", "m/s", "m/s", "rad/s", "rad/s", "rad/s")
+_POSE = (("x", "m"), ("y", "m"), ("z", "m"), ("qw", ""), ("qx", ""), ("qy", ""), ("qz", ""))
+_TWIST = (("vx", "m/s"), ("vy", "m/s"), ("vz", "m/s"), ("wx", "rad/s"), ("wy", "rad/s"), ("wz", "rad/s"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +43,8 @@ def features_of(task: Task) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
 
 
 def _observed(model: Any, structure: Mapping[str, int], count: int) -> tuple[Feature, ...]:
-    known = {"qpos": _positions(model)[structure.get("skipped_qpos", 0) :], "qvel": _velocities(model)}
+    positions = _of_joints(model, _POSE, "", "position", "")[structure.get("skipped_qpos", 0) :]
+    known = {"qpos": positions, "qvel": _of_joints(model, _TWIST, "rad/s", "velocity", "/s")}
     features: list[Feature] = []
     for part, length in structure.items():
         if part == "skipped_qpos" or not length:
@@ -55,29 +54,18 @@ def _observed(model: Any, structure: Mapping[str, int], count: int) -> tuple[Fea
     return tuple(features) if len(features) == count else tuple(Feature(f"observation.{k}") for k in range(count))
 
 
-def _positions(model: Any) -> list[Feature]:
+def _of_joints(model: Any, free: Sequence[tuple[str, str]], turning: str, what: str, per: str) -> list[Feature]:
+    """Those of every joint: ``free`` are the ends and units of a free joint's numbers, the last of which, without the
+    first three, a ball joint has in the unit ``turning``; of others it is ``what``, in m or rad ``per`` something."""
     features: list[Feature] = []
     for joint in range(model.njnt):
         name, kind = _joint(model, joint), model.jnt_type[joint]
         if kind == mujoco.mjtJoint.mjJNT_FREE:
-            features += [Feature(f"{name}.{end}", unit) for end, unit in zip(_FREE, _FREE_UNITS, strict=True)]
+            features += [Feature(f"{name}.{end}", unit) for end, unit in free]
         elif kind == mujoco.mjtJoint.mjJNT_BALL:
-            features += [Feature(f"{name}.{end}") for end in _FREE[3:]]
+            features += [Feature(f"{name}.{end}", turning) for end, _ in free[3:]]
         else:
-            features.append(Feature(f"{name}.position", "m" if kind == mujoco.mjtJoint.mjJNT_SLIDE else "rad"))
-    return features
-
-
-def _velocities(model: Any) -> list[Feature]:
-    features: list[Feature] = []
-    for joint in range(model.njnt):
-        name, kind = _joint(model, joint), model.jnt_type[joint]
-        if kind == mujoco.mjtJoint.mjJNT_FREE:
-            features += [Feature(f"{name}.{end}", unit) for end, unit in zip(_TWIST, _TWIST_UNITS, strict=True)]
-        elif kind == mujoco.mjtJoint.mjJNT_BALL:
-            features += [Feature(f"{name}.{end}", "rad/s") for end in _TWIST[3:]]
-        else:
-            features.append(Feature(f"{name}.velocity", "m/s" if kind == mujoco.mjtJoint.mjJNT_SLIDE else "rad/s"))
+            features.append(Feature(f"{name}.{what}", ("m" if kind == mujoco.mjtJoint.mjJNT_SLIDE else "rad") + per))
     return features
 
 

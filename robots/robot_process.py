@@ -46,6 +46,7 @@ class RobotProcess:
         self._heard, self._commanded, self._last_number = 0.0, 0.0, 0
         self._command: np.ndarray | None = None  # none until the episode's first: it stands on its stand
         self._number, self._tick, self._filmed = 0, time.monotonic(), 0
+        self._episode = 0  # the number of the packet that began it
         self._newest = body.reset(0)
         low, high = body.spaces.action_low, body.spaces.action_high
         observed, commanded = features_of(body.task)
@@ -98,7 +99,7 @@ class RobotProcess:
             if self.film and elapsed and elapsed * self.film >= self._filmed:
                 self._filmed = int(elapsed * self.film) + 1
                 self.positions.append(self.body.environment.data.qpos.copy())
-            numbers = np.array([elapsed, returned, *values], "<f8").tobytes()
+            numbers = np.array([elapsed, returned, self._episode, *values], "<f8").tobytes()
             self._send(Kind.OBSERVATION, numbers, flags | Flag.DAMPED * self.body.damped, when)
 
     def _receive(self) -> None:
@@ -132,6 +133,10 @@ class RobotProcess:
             self._heard = now
             self._send(Kind.WELCOME, self._welcome)
             return True
+        if packet.kind == Kind.WATCH:
+            positions = np.asarray(self.body.environment.data.qpos, "<f8").tobytes()
+            self._socket.sendto(packed(Kind.POSITIONS, packet.session, packet.number, now, positions), address)
+            return True
         if self._controller != owner:
             return True  # somebody who has been refused, or a late word of one who has left
         self._heard = now
@@ -146,7 +151,7 @@ class RobotProcess:
             self._answer()
         elif packet.kind == Kind.RESET:
             self._newest = self.body.reset(int(packet.values()["seed"]))
-            self._command, self._filmed = None, 0
+            self._command, self._filmed, self._episode = None, 0, packet.number
             self._last_number = max(self._last_number, packet.number)
             self._tell([self._newest])
         elif packet.kind == Kind.DISTURB:

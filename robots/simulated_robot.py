@@ -105,13 +105,10 @@ class SimulatedRobot:
 
     def reset(self, seed: int) -> None:
         """Put the robot where the episode of a seed starts."""
-        after = 0 if self._newest is None else self._newest.number
-        found = self._ask(
-            Kind.RESET,
-            {"seed": seed},
-            lambda packet: packet.kind == Kind.OBSERVATION and packet.number > after and packet.numbers()[0] == 0,
+        before = self._number  # what has come until now, or is on its way, is of another episode
+        self._newest = self._ask(
+            Kind.RESET, {"seed": seed}, lambda packet: packet.kind == Kind.OBSERVATION and packet.numbers()[2] > before
         )
-        self._newest = found
 
     def get_observation(self, timeout: float = 0.0) -> Observation | None:
         """The newest observation, or none yet; waits for a new one up to ``timeout`` seconds, in lockstep always."""
@@ -264,7 +261,7 @@ class SimulatedRobot:
 def _observation(packet: Packet) -> Observation:
     numbers, flags = packet.numbers(), packet.flags
     return Observation(
-        values=numbers[2:].astype(np.float32),
+        values=numbers[3:].astype(np.float32),
         time=packet.time,
         number=packet.number,
         elapsed=float(numbers[0]),

@@ -63,6 +63,11 @@ class Timing:
         )
         self._woken = woken
 
+    @property
+    def newest(self) -> dict[str, float]:
+        """The last period in milliseconds, by the names of :meth:`report`."""
+        return dict(zip(_NAMES, (1000 * value for value in self._rows[-1]), strict=True)) if self._rows else {}
+
     def report(self, *, lockstep: bool) -> dict[str, dict[str, float]]:
         """p50, p99 and max in milliseconds, those of lockstep without what a clock is for.
 

@@ -21,7 +21,7 @@ _CHECK = struct.Struct("<I")
 
 
 class Kind(enum.IntEnum):
-    """What a packet is about: a controller says the first six, a robot the others."""
+    """What a packet is about: a controller says the first six, anybody may watch, and a robot says the others."""
 
     HELLO = 1
     RESET = 2
@@ -29,10 +29,12 @@ class Kind(enum.IntEnum):
     DAMP = 4
     DISTURB = 5
     BYE = 6
+    WATCH = 7
     WELCOME = 11
     REFUSED = 12
     OBSERVATION = 13
     GOODBYE = 14
+    POSITIONS = 15
 
 
 class Flag(enum.IntFlag):

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ..robots.safety import SafetyConfig
 from ..robots.simulated_robot import SimulatedRobot
 from .deploy_grid import GridOptions, grid
 from .options import disturbed, option, parse_options, run_command
+from .viewer import Viewer
 
 EXAMPLES = (
     "understudy deploy hopper-hype",
@@ -77,6 +78,8 @@ class DeployOptions:
         "write what was seen and done to this folder, which understudy.datasets.load reads", None
     )
     video: Path | None = option("write a video, an MP4 file", None)  # noqa: RUF009
+    viewer: Literal["web"] | None = option("web opens a page with robot, state, sliders and buttons", None)
+    host: str = option("the address that the page is at; whoever reaches it may push and stop the robot", "127.0.0.1")
     quiet: bool = option("print nothing but the line of JSON", False)
 
 
@@ -164,6 +167,8 @@ def _config(options: DeployOptions, task: Task, control_rate: float) -> Controll
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise InputError(f"{name}={value:g}: it must be above 0")
+    if options.lockstep and options.viewer is not None:
+        raise InputError("viewer=web shows a robot in its own time: leave out lockstep=true")
     if options.lockstep and (options.factor != 1 or (options.rate or control_rate) != control_rate):
         raise InputError("lockstep=true has no clock: leave out factor= and rate=")
     seconds = options.seconds or (task.horizon / control_rate + 1 if options.lockstep else SECONDS)
@@ -199,7 +204,12 @@ def _drive(
     except RobotError as error:
         raise InputError(str(error)) from error
     log: RobotLog | None = None
+    viewer: Viewer | None = None
+    button = button or StopButton()
     try:
+        if options.viewer is not None:
+            viewer = Viewer(robot, button, options.host)
+            print(f"viewer: {viewer.url}", flush=True)
         if options.log is not None:
             about: dict[str, Any] = {
                 "task": task.name,
@@ -209,7 +219,7 @@ def _drive(
             about |= {"policy": options.policy, "rate": config.rate, "lockstep": config.lockstep}
             about["disturbances"] = task.disturbances.to_values()
             log = RobotLog(options.log, robot.observation_features, robot.action_features, about)
-        controller = Controller(robot, policy, config, log, button)
+        controller = Controller(robot, policy, config, log, button, None if viewer is None else viewer.observe)
         gc.collect()
         gc.freeze()  # what is there now stays, and looking through it takes longer than a period
         episodes: list[Episode] = []
@@ -220,6 +230,8 @@ def _drive(
         return episodes, controller
     finally:
         gc.unfreeze()
+        if viewer is not None:
+            viewer.close()
         if log is not None:
             log.close()
         robot.disconnect()
