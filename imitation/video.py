@@ -18,6 +18,7 @@ import torch
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
 from ..robots import InputError, Task, TaskBatch
+from ..robots.rendering import draw_quickly
 from .evaluation import Act, Evaluation
 
 FASTEST = 60.0  # frames per second; a controller can be much faster
@@ -145,18 +146,8 @@ def renderer(environment: MujocoEnv) -> Callable[[], np.ndarray]:
             "a video needs OpenGL and there is no display: set the environment variable MUJOCO_GL=egl, or "
             "MUJOCO_GL=osmesa to render in software"
         )
-    # Shadows, multisampling and mirrors make rendering in software several times slower.
     model, native = cast(Any, environment).model, cast(Any, mujoco)
-    model.vis.quality.shadowsize = 0
-    model.vis.quality.offsamples = 0
-    model.mat_reflectance[:] = 0
-    # Planes are infinite to the physics. Drawn with their size, a fast robot leaves the floor behind; drawn
-    # infinite, they need their texture by the metre.
-    planes = model.geom_type == int(native.mjtGeom.mjGEOM_PLANE)
-    materials = model.geom_matid[planes & (model.geom_matid >= 0)]
-    model.geom_size[planes, :2] = 0
-    model.mat_texuniform[materials] = True
-    model.mat_texrepeat[materials] = 1
+    draw_quickly(model)
     # By default Gymnasium looks at the origin, and a robot that runs is soon out of sight.
     camera = native.mj_name2id(model, native.mjtObj.mjOBJ_CAMERA, "track")
     if camera >= 0:

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from ..robots import Disturbances, find_task
+from ..robots.rendering import draw_quickly
 from ..robots.signals import root
 from ..robots.wire import LARGEST, Kind, packed, unpacked
 
@@ -115,8 +116,7 @@ def main() -> int:
     camera, model = shown.camera, environment.model
     camera.type, camera.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, root(environment)
     camera.distance, camera.azimuth, camera.elevation = 2.5 * max(1.0, float(model.stat.extent) / 3), 90.0, -15.0
-    model.vis.quality.shadowsize = model.vis.quality.offsamples = 0  # several times faster in software
-    model.geom_size[model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE), :2] = 0
+    draw_quickly(model)
     try:
         renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
         _draw(renderer, environment, shown)

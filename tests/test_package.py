@@ -63,7 +63,7 @@ def test_a_wheel_holds_what_the_folders_hold(tmp_path: Path) -> None:
     subprocess.run(built, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("understudy-*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    suffixes = (".py", ".yaml", ".hdf5", ".xml", ".typed", ".json", ".safetensors")
+    suffixes = (".py", ".yaml", ".hdf5", ".xml", ".typed", ".html", ".json", ".safetensors")
     there = {
         f"understudy/{path.relative_to(ROOT).as_posix()}"
         for package in PACKAGES
