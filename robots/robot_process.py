@@ -43,6 +43,7 @@ class RobotProcess:
         self._socket.setblocking(False)
         self.port: int = self._socket.getsockname()[1]
         self._controller: tuple[Any, int] | None = None  # its address and session
+        self._left: tuple[Any, int] | None = None  # the last one who said good-bye
         self._heard, self._commanded, self._last_number = 0.0, 0.0, 0
         self._command: np.ndarray | None = None  # none until the episode's first: it stands on its stand
         self._number, self._tick, self._filmed = 0, time.monotonic(), 0
@@ -137,6 +138,9 @@ class RobotProcess:
             positions = np.asarray(self.body.environment.data.qpos, "<f8").tobytes()
             self._socket.sendto(packed(Kind.POSITIONS, packet.session, packet.number, now, positions), address)
             return True
+        if packet.kind == Kind.BYE and owner == self._left:  # again: the answer was lost
+            self._say_goodbye(owner)
+            return True
         if self._controller != owner:
             return True  # somebody who has been refused, or a late word of one who has left
         self._heard = now
@@ -162,11 +166,16 @@ class RobotProcess:
                 self.body.suffer(Disturbances.of_values(values["disturbances"]))
         elif packet.kind == Kind.BYE:
             self.body.damp(True)
-            self._send(Kind.GOODBYE, {**self.counts, "damped": self.body.damped})
-            self._controller = None
+            self._controller, self._left = None, owner
+            self._say_goodbye(owner)
         else:
             return False
         return True
+
+    def _say_goodbye(self, owner: tuple[Any, int]) -> None:
+        counted = {**self.counts, "damped": self.body.damped}
+        with contextlib.suppress(ConnectionError, BlockingIOError):
+            self._socket.sendto(packed(Kind.GOODBYE, owner[1], 0, time.monotonic(), counted), owner[0])
 
     def _act(self, action: np.ndarray, now: float) -> bool:
         low, high = self.body.spaces.action_low, self.body.spaces.action_high

@@ -22,7 +22,7 @@ from .robot import Observation, RobotError
 from .tasks import Task
 from .wire import LARGEST, Flag, Kind, Packet, packed, unpacked
 
-_STARTS, _ANSWERS, _AGAIN = 60.0, 5.0, 0.2  # seconds: to load MuJoCo, to answer, and to ask again
+_STARTS, _ANSWERS, _LEAVES, _AGAIN = 60.0, 5.0, 2.0, 0.1  # seconds: to start, to answer, to leave, and to ask again
 
 
 class SimulatedRobot:
@@ -143,7 +143,7 @@ class SimulatedRobot:
         """Damp the robot and let go of it; what it counted is in ``counts`` afterwards, if it still answers."""
         if self._socket is not None:
             with contextlib.suppress(RobotError):
-                found = self._ask(Kind.BYE, {}, lambda packet: packet.kind == Kind.GOODBYE, patience=1.0)
+                found = self._ask(Kind.BYE, {}, lambda packet: packet.kind == Kind.GOODBYE, patience=_LEAVES)
                 self.counts = found.values()
             self._socket.close()
             self._socket = None
