@@ -16,6 +16,7 @@ import copy
 import dataclasses
 import hashlib
 import importlib.metadata
+import importlib.util
 import io
 import logging
 import time
@@ -38,6 +39,7 @@ from .policy import Policy
 
 Kind = Literal["onnx", "torch"]
 FILES: Mapping[Kind, str] = {"onnx": "policy.onnx", "torch": "policy.pt2"}
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-5  # in the environment's units
 _RANDOM_ROWS, _WIDTH = 1000, 2.0  # of the random observations, and how many deviations they go
 _WIDEST = 1e3  # deviations are at most this: a column that a policy must not see has 1e30
@@ -112,6 +114,9 @@ def export_policy(policy: Policy, kind: Kind, out: Path, observations: Mapping[s
     Errors: :class:`InputError` when the graph differs by more than 1e-5 from the policy (nothing is written then), when
     the packages of the extra ``export`` are missing, and when the disk refuses.
     """
+    lacking = [name for name in _ONNX if kind == "onnx" and importlib.util.find_spec(name) is None]
+    if lacking:
+        raise InputError(f"format=onnx needs {lacking[0]}: pip install 'understudy[export]', or choose format=torch")
     graph, reference = Graph(policy).eval(), _reference(policy)
     with new_directory(out) as folder:
         file = folder / FILES[kind]
@@ -199,22 +204,17 @@ def _write(graph: Graph, kind: Kind, file: Path) -> None:
             program = torch.export.export(graph, example, dynamic_shapes=dynamic, strict=False)
             torch.export.save(program, file)
             return
-        try:
-            program = torch.onnx.export(
-                graph,
-                example,
-                dynamo=True,
-                dynamic_shapes=dynamic,
-                input_names=["observations", "noise"][: len(example)],
-                output_names=["actions"],
-                # Its rules take a factor of 1 - 1e-7 for 1, which a sampler does not forgive.
-                optimize=not graph.draws,
-                verbose=False,
-            )
-        except ImportError as error:
-            raise InputError(
-                f"format=onnx needs the extra export ({error}): pip install 'understudy[export]'"
-            ) from error
+        program = torch.onnx.export(
+            graph,
+            example,
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            input_names=["observations", "noise"][: len(example)],
+            output_names=["actions"],
+            # Its rules take a factor of 1 - 1e-7 for 1, which a sampler does not forgive.
+            optimize=not graph.draws,
+            verbose=False,
+        )
         assert program is not None
         program.save(str(file), external_data=False)
 

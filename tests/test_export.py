@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
@@ -139,6 +140,13 @@ def test_a_graph_that_says_something_else_is_not_written(tmp_path: Path, monkeyp
     with pytest.raises(InputError, match=r"differs from the policy by .* nothing is written"):
         export_policy(make_policy(), "torch", tmp_path / "out", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
+    with pytest.raises(InputError, match=r"needs onnxscript: pip install 'understudy\[export\]'"):
+        export_policy(make_policy(), "onnx", tmp_path / "out", {})
 
 
 @pytest.mark.parametrize(
