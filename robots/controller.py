@@ -156,7 +156,7 @@ class Controller:
                 safety.stop(f"the policy has not answered for {config.safety.stop_after:g} s")
             finally:
                 damped = self._damp()
-        if self.log is not None:
+        if self.log is not None and config.lockstep:  # what the last action led to; with a clock nobody has looked
             self._log(seen, None, 0.0, State.STOP)
         return Episode(
             seed=seed,
