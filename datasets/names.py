@@ -5,7 +5,8 @@
 ``d4rl/hopper-expert-v2``      a data set of D4RL's, fetched once
 ``minari/<id>``                a data set of Minari's, fetched once by that package
 ``lerobot:<folder>``           LeRobot's, versions 2.1 and 3.0
-a path                         HDF5 in D4RL's or robomimic's layout, .npz, a folder of Minari, LeRobot or `imitation`
+a path                         HDF5 in D4RL's or robomimic's layout, .npz, a folder of Minari, LeRobot or `imitation`,
+                               a log of `understudy deploy`
 =============================  =====================================================================================
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ..robots import InputError, Task, nearest
-from . import imitation_folder, lerobot, minari, npz, robomimic
+from . import imitation_folder, lerobot, minari, npz, robomimic, robot_log
 from .bundles import bundled
 from .d4rl_adapting import adapted, of_file
 from .d4rl_names import PREFIX, find_d4rl, resolve_d4rl
@@ -59,6 +60,8 @@ def open_data(
         yield lerobot.open_lerobot(place, observations=parts.keys or None)
     elif kind == "minari":
         yield minari.open_minari(place, download=str(name).startswith(_MINARI))
+    elif kind == "robot log":
+        yield robot_log.open_robot_log(Path(place))
     elif kind == "imitation":
         yield imitation_folder.open_imitation_folder(Path(place), task)
     elif kind == "npz":
@@ -86,6 +89,8 @@ def format_of(name: str | Path, parts: Parts) -> tuple[str, str]:
         kind, path = "minari", Path(text.removeprefix(_MINARI))
     elif path.exists() and minari.claims(path):
         kind = "minari"
+    elif path.is_dir() and robot_log.claims(path):
+        kind = "robot log"
     elif path.is_dir() and imitation_folder.claims(path):
         kind = "imitation"
     elif path.is_file() and npz.claims(path):

@@ -141,19 +141,30 @@ class ChunkPolicy(Policy):
         """
         return Receding(self._planner(seeds, deterministic=deterministic), self._sizes.shape)
 
+    @property
+    def shape(self) -> ChunkShape:
+        """What goes into a plan and comes out of it."""
+        return self._sizes.shape
+
+    @torch.no_grad()
+    def plan_of(self, windows: Tensor, noise: Tensor | None) -> Tensor:
+        """Chunks (B, K, A) in [−1, 1] for windows (B, H, O), drawn by standard normal noise (B, K · A) if at all."""
+        inputs = seen(windows, self.normaliser, self._aim).unsqueeze(0)
+        drawn_by = windows.new_zeros(1, windows.shape[0], self.shape.said) if noise is None else noise.unsqueeze(0)
+        return self.model.chunk(inputs, drawn_by).view(windows.shape[0], self.shape.chunk, self.shape.action_size)
+
     def _planner(self, seeds: Sequence[int] | None, *, deterministic: bool) -> Plan:
         if not deterministic and self.config.head == "chunk":
             raise InputError("this policy is deterministic: it has no distribution to sample from")
-        shape = self._sizes.shape
+        shape = self.shape
 
-        @torch.no_grad()
         def plan(window: Tensor, planned: Tensor) -> Tensor:
-            inputs = seen(window, self.normaliser, self._aim).reshape(1, -1, shape.seen)
+            rows = window.reshape(-1, *window.shape[-2:])
             if deterministic:
-                noise = drawn(seeds, planned, shape.said).expand(window.shape[:-2].numel() // len(planned), -1, -1)
+                noise = drawn(seeds, planned, shape.said).expand(len(rows) // len(planned), -1, -1)
             else:
-                noise = torch.randn((inputs.shape[1], shape.said), generator=self._generator)
-            said = self.model.chunk(inputs, noise.reshape(1, -1, shape.said).to(inputs.device))
+                noise = torch.randn((len(rows), shape.said), generator=self._generator)
+            said = self.plan_of(rows, noise.reshape(-1, shape.said).to(rows.device))
             return said.view(*window.shape[:-2], shape.chunk, shape.action_size)
 
         return plan

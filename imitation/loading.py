@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 from pathlib import Path
 
@@ -14,13 +15,21 @@ from .sb3 import read_sb3_policy
 SCRIPTS = ("expert", "play", "random")  # what `record` takes for a policy that is none
 
 
+def bundled_policies() -> dict[str, Path]:
+    """The policies that come with the suite: name (``hopper-hype``) to directory."""
+    folder = importlib.resources.files("understudy.assets") / "policies"
+    return {item.name: Path(str(item)) for item in sorted(folder.iterdir(), key=str) if item.is_dir()}
+
+
 def load_policy(path: str | os.PathLike[str], task: Task | None = None) -> Policy:
-    """One policy: that of a policy directory, the chosen one of a run directory, or that of a zip.
+    """One policy: that of a policy directory, the chosen one of a run directory, that of a zip, or one that is bundled.
 
     ``task`` is what it must be for; a zip does not name its own task and may need it.
     Errors: :class:`InputError` when there is none at ``path``, it is damaged or it is for another task.
     """
     place = Path(path)
+    if not place.exists():
+        place = bundled_policies().get(str(path), place)
     if not place.is_dir():
         return _load_file(place, task)
     policy = Policy.from_pretrained(_chosen(place) if _is_run(place) else _checked_directory(place))

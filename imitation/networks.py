@@ -7,7 +7,7 @@ Shapes: R runs, M members, B batch, O observation, A action. A layer's weight is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,11 @@ _ACTIVATIONS = {
     "silu": nn.functional.silu,
     "none": nn.Identity(),  # a linear function, for ablations
 }
+
+
+def activation_of(name: Activation) -> Callable[[Tensor], Tensor]:
+    """The function of an activation; relu's works in place."""
+    return _ACTIVATIONS[name]
 
 
 class StackedMLP(nn.Module):

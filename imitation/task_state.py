@@ -51,6 +51,7 @@ def _split(state: SimulatorState) -> tuple[dict[str, np.ndarray], dict[str, Any]
         "elapsed": state.elapsed,
         "random": json.dumps(state.random),
         "hand": json.dumps(state.hand),
+        "signals": json.dumps(state.signals),
     }
 
 
@@ -65,5 +66,6 @@ def _joined(arrays: dict[str, np.ndarray], rest: Mapping[str, Any]) -> Simulator
         elapsed=rest["elapsed"],
         random=json.loads(rest["random"]),
         hand=json.loads(rest["hand"]),
+        signals=json.loads(rest.get("signals", "null")),
         places=part("place."),
     )

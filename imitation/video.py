@@ -18,6 +18,7 @@ import torch
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
 from ..robots import InputError, Task, TaskBatch
+from ..robots.rendering import draw_quickly
 from .evaluation import Act, Evaluation
 
 FASTEST = 60.0  # frames per second; a controller can be much faster
@@ -31,22 +32,53 @@ def write_video(act: Act, task: Task, path: Path, *, seed: int) -> Evaluation:
     ``act`` maps (1, 1, O) to (1, 1, A) in [−1, 1]. A file already there is replaced once the video is whole.
     Errors: :class:`InputError` when nothing can be rendered or encoded here, or the disk refuses.
     """
+    tasks = TaskBatch(task, [seed], render=True)
+    try:
+        with _whole(path) as temporary:
+            return _play(act, tasks, temporary)
+    finally:
+        tasks.close()
+
+
+def write_positions(task: Task, positions: np.ndarray, path: Path, *, rate: float) -> None:
+    """Write a robot's positions (T, nq), ``rate`` of them a second, as an MP4 file at ``path``.
+
+    Errors: as :func:`write_video`.
+    """
+    environment: Any = task.make(render=True)
+    try:
+        environment.reset(seed=0)
+        render = renderer(environment)
+        with _whole(path) as temporary, _encoder(temporary, render(), rate) as show:
+            for position in positions:
+                environment.data.qpos[:] = position
+                cast(Any, mujoco).mj_forward(environment.model, environment.data)
+                show(render())
+    finally:
+        environment.close()
+
+
+def check_video(path: Path) -> None:
+    """Errors: :class:`InputError` for a name that no video can be written to."""
     if path.suffix.lower() != ".mp4":
         raise InputError(f"{path}: a video is written as MP4, so its name must end in .mp4")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Generator[Path]:
+    """A temporary file that takes the name ``path`` once it is whole."""
+    check_video(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.mp4")
-    tasks = TaskBatch(task, [seed], render=True)
     try:
         temporary.touch()
-        result = _play(act, tasks, temporary)
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-        tasks.close()
-    return result
 
 
 def _play(act: Act, tasks: TaskBatch, path: Path) -> Evaluation:
@@ -114,18 +146,8 @@ def renderer(environment: MujocoEnv) -> Callable[[], np.ndarray]:
             "a video needs OpenGL and there is no display: set the environment variable MUJOCO_GL=egl, or "
             "MUJOCO_GL=osmesa to render in software"
         )
-    # Shadows, multisampling and mirrors make rendering in software several times slower.
     model, native = cast(Any, environment).model, cast(Any, mujoco)
-    model.vis.quality.shadowsize = 0
-    model.vis.quality.offsamples = 0
-    model.mat_reflectance[:] = 0
-    # Planes are infinite to the physics. Drawn with their size, a fast robot leaves the floor behind; drawn
-    # infinite, they need their texture by the metre.
-    planes = model.geom_type == int(native.mjtGeom.mjGEOM_PLANE)
-    materials = model.geom_matid[planes & (model.geom_matid >= 0)]
-    model.geom_size[planes, :2] = 0
-    model.mat_texuniform[materials] = True
-    model.mat_texrepeat[materials] = 1
+    draw_quickly(model)
     # By default Gymnasium looks at the origin, and a robot that runs is soon out of sight.
     camera = native.mj_name2id(model, native.mjtObj.mjOBJ_CAMERA, "track")
     if camera >= 0:

@@ -2,6 +2,7 @@
 
 from .disturbances import Disturbances
 from .errors import InputError, nearest
+from .features import Feature, features_of
 from .navigation import Controller
 from .simulation import (
     PURPOSES,
@@ -24,6 +25,7 @@ __all__ = [
     "TASKS",
     "Controller",
     "Disturbances",
+    "Feature",
     "Goal",
     "InputError",
     "Purpose",
@@ -34,6 +36,7 @@ __all__ = [
     "TaskBatch",
     "Transitions",
     "capture",
+    "features_of",
     "find_task",
     "nearest",
     "observation_parts",

@@ -18,6 +18,14 @@ from .errors import InputError, nearest
 # MuJoCo's compiled module comes without types.
 mujoco: Any = _untyped_mujoco
 
+# Numbers, and what they are when nothing is said.
+_NUMBERS = {
+    "tremble": 0.0, "bias": 0.0, "quantisation": 0.0, "observation_delay": 0.0, "dropped": 0.0, "reordered": 0.0,
+    "action_delay": 0.0, "rate_limit": 0.0, "push": 0.0, "push_every": 1.0,
+}  # fmt: skip
+_SIGNALS = (
+    "noise", "bias", "quantisation", "observation_delay", "dropped", "reordered", "action_delay", "rate_limit", "push",
+)  # fmt: skip
 _BODY = ("mass", "length", "friction")
 _HELD = 1e-3  # rad or m that a frozen joint may give way before its limit pushes back
 _HOLD = "understudy_hold"  # the attribute of an environment that holds its frozen joints
@@ -34,7 +42,18 @@ class Disturbances:
     middle of their range when they start beyond it, as an ant's ankles do). ``bodies`` are factors of a body's
     ``mass``, ``length`` (its own shape, and where its children hang) and ``friction`` (of its contacts, those
     between the robot's own parts included, which then rub as it does on the floor). ``removed``
-    bodies are gone with all that hangs on them. A body goes by its name or by that of one of its shapes, as an ant's
+    bodies are gone with all that hangs on them.
+
+    Sensors: ``noise`` is the standard deviation of what is added to every measured number, in its own unit, or those of
+    the observation's parts by name; ``bias`` that of an offset which stays for an episode; ``quantisation`` the step in
+    which numbers are told; ``observation_delay`` how many seconds old they are when they arrive; ``dropped`` the
+    probability that they never do, and ``reordered`` that they come after the next ones. Motors: ``action_delay`` are
+    seconds until a command arrives, ``rate_limit`` the share of its range by which a command can change in a second (0:
+    no limit). ``push`` is the speed in m/s that a push in a random direction along the floor gives the robot, every
+    ``push_every`` seconds on average. Whoever learns or acts sees what arrives; the task's reward and its ends are of
+    what is.
+
+    A body goes by its name or by that of one of its shapes, as an ant's
     shins have none of their own. A robot that longer legs would have start in the floor starts as much higher. A model
     file that sets its total mass, as HalfCheetah's does, keeps it when lengths change or bodies go.
     """
@@ -44,6 +63,16 @@ class Disturbances:
     frozen: tuple[str, ...] = ()
     bodies: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict[str, Mapping[str, float]])
     removed: tuple[str, ...] = ()
+    noise: float | Mapping[str, float] = 0.0
+    bias: float = 0.0
+    quantisation: float = 0.0
+    observation_delay: float = 0.0
+    dropped: float = 0.0
+    reordered: float = 0.0
+    action_delay: float = 0.0
+    rate_limit: float = 0.0
+    push: float = 0.0
+    push_every: float = 1.0
 
     @classmethod
     def of_values(cls, values: Mapping[str, Any]) -> Self:
@@ -54,9 +83,13 @@ class Disturbances:
         for name in values:
             if name not in known:
                 raise InputError(f"disturbances have no {name!r}: {nearest(name, known)}")
-        tremble = _number("tremble", values.get("tremble", 0.0))
-        if tremble > 1:
-            raise InputError(f"disturbances.tremble={tremble:g}: a probability is at most 1")
+        numbers = {name: _number(name, values.get(name, default)) for name, default in _NUMBERS.items()}
+        for name in ("tremble", "dropped", "reordered"):
+            if numbers[name] > 1:
+                raise InputError(f"disturbances.{name}={numbers[name]:g}: a probability is at most 1")
+        if numbers["push_every"] == 0:
+            raise InputError("disturbances.push_every=0: leave out push for no pushes")
+        noise = values.get("noise", 0.0)
         bodies = {str(body): _factors(f"bodies.{body}", change) for body, change in _mapping(values, "bodies").items()}
         for body, change in bodies.items():
             for name, factor in change.items():
@@ -65,7 +98,8 @@ class Disturbances:
                 if factor == 0 and name != "friction":
                     raise InputError(f"disturbances.bodies.{body}.{name}=0: remove the body with disturbances.removed")
         return cls(
-            tremble=tremble,
+            **numbers,
+            noise=_factors("noise", noise) if isinstance(noise, Mapping) else _number("noise", noise),
             actuators=_factors("actuators", _mapping(values, "actuators")),
             frozen=_names(values, "frozen"),
             bodies=bodies,
@@ -94,8 +128,15 @@ class Disturbances:
             "frozen": list(self.frozen),
             "bodies": {body: dict(change) for body, change in self.bodies.items()},
             "removed": list(self.removed),
+            "noise": dict(self.noise) if isinstance(self.noise, Mapping) else self.noise,
         }
-        return {name: value for name, value in values.items() if value}
+        values |= {name: getattr(self, name) for name in _NUMBERS if name not in values}
+        return {name: value for name, value in values.items() if value and value != _NUMBERS.get(name)}
+
+    @property
+    def in_signals(self) -> bool:
+        """Whether anything happens to what passes between robot and controller, or pushes the robot."""
+        return any(getattr(self, name) for name in _SIGNALS)
 
     def change(self, environment: MujocoEnv) -> None:
         """Change the body and the motors of a freshly made environment.

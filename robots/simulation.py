@@ -13,6 +13,7 @@ from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from .disturbances import hold_frozen
 from .errors import InputError
 from .goal_maze import GoalMaze
+from .signals import Signals
 from .tasks import Spaces, Task
 
 # MuJoCo's compiled module comes without types.
@@ -42,8 +43,9 @@ class SimulatorState:
 
     ``physics`` is MuJoCo's integration state, ``derived`` what environments read before the next step,
     ``attributes`` what the environment object keeps itself, ``elapsed`` the steps of the episode so far,
-    ``random`` the state of the environment's generator (it decides the coming resets), ``hand`` that of a
-    trembling hand, if it has one, and ``places`` where the model has what an episode's reset may move.
+    ``random`` the state of the environment's generator (it decides the coming resets), ``hand`` that of a trembling
+    hand and ``signals`` that of disturbed sensors and motors, if it has them, and ``places`` where the model has what
+    an episode's reset may move.
     """
 
     physics: np.ndarray
@@ -52,6 +54,7 @@ class SimulatorState:
     elapsed: int
     random: Mapping[str, Any]
     hand: Mapping[str, Any] | None = None
+    signals: Mapping[str, Any] | None = None
     places: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict[str, np.ndarray])
 
 
@@ -159,7 +162,9 @@ class TaskBatch:
     Actions are in [−1, 1] and scaled to the environment's own range here and nowhere else. Nothing resets by
     itself: :meth:`step` returns the true last observation, and the caller resets what has ended.
     Environment k is seeded with ``seeds[k]`` alone, so it behaves the same in a batch of any size. Where the task's
-    hand trembles, an action may be replaced by a random one, except on the way to a start (purpose ``reset``).
+    hand trembles, an action may be replaced by a random one, and where its sensors and motors are disturbed, what is
+    seen and done is what they make of it (:class:`~.signals.Signals`); except on the way to a start (purpose
+    ``reset``).
     """
 
     def __init__(self, task: Task, seeds: Sequence[int], *, render: bool = False) -> None:
@@ -171,6 +176,7 @@ class TaskBatch:
         self.counts: dict[Purpose, np.ndarray] = {name: np.zeros(len(seeds), np.int64) for name in PURPOSES}
         tremble = task.disturbances.tremble
         self._hands = [np.random.default_rng([int(seed), _HAND]) for seed in seeds] if tremble else []
+        self.signals = [Signals(task, self.spaces, 1 / self.spaces.control_rate, int(seed)) for seed in seeds]
         self._low, self._high = self.spaces.action_low, self.spaces.action_high
         self._scale, self._offset = self.spaces.action_scale, self.spaces.action_offset
 
@@ -187,6 +193,7 @@ class TaskBatch:
             observations[index], _ = self.environments[index].reset(seed=self._seeds[index])
             self._seeds[index] = None
             self.elapsed[index] = 0
+            self.signals[index].begin(observations[index])
         return observations
 
     def step(self, actions: np.ndarray, purpose: Purpose, where: np.ndarray | None = None) -> Transitions:
@@ -194,18 +201,28 @@ class TaskBatch:
 
         Rows that are not stepped are zero and false.
         """
+        # float32 bounds times float32 actions can leave the range by a rounding, which MuJoCo would clip silently.
+        scaled = np.clip(actions.astype(np.float64) * self._scale + self._offset, self._low, self._high)
+        return self.drive(scaled, purpose, where)
+
+    def drive(self, scaled: np.ndarray, purpose: Purpose, where: np.ndarray | None = None) -> Transitions:
+        """Step with actions (N, A) in the environment's units and within its bounds; they may be changed in place."""
         count = len(self)
         observations = np.zeros((count, self.spaces.observation_size), np.float32)
         rewards = np.zeros(count)
         terminated, truncated, succeeded = np.zeros((3, count), bool)
-        # float32 bounds times float32 actions can leave the range by a rounding, which MuJoCo would clip silently.
-        scaled = np.clip(actions.astype(np.float64) * self._scale + self._offset, self._low, self._high)
         stepped = range(count) if where is None else np.flatnonzero(where)
         if self._hands and purpose != "reset":
             self._tremble(scaled, stepped)
         for index in stepped:
-            stepped_to = self.environments[index].step(scaled[index])
-            observations[index], rewards[index], terminated[index], _, about = stepped_to
+            environment, signals = self.environments[index], self.signals[index]
+            disturbed = signals.active and purpose != "reset"
+            command = signals.command(environment, scaled[index]) if disturbed else scaled[index]
+            observations[index], rewards[index], terminated[index], _, about = environment.step(command)
+            if disturbed:
+                observations[index] = signals.seen(observations[index])
+            elif signals.active:  # on the way to a start
+                signals.begin(observations[index])
             succeeded[index] = bool(about.get("success", False))
             self.elapsed[index] += 1
             self.counts[purpose][index] += 1
@@ -218,6 +235,15 @@ class TaskBatch:
             if hand.random() < self.task.disturbances.tremble:
                 scaled[index] = hand.uniform(self._low, self._high)
 
+    def reseed(self, index: int, seed: int) -> None:
+        """From the next reset on it is as a fresh environment with this seed, its hand, sensors and motors as well."""
+        self._seeds[index] = seed
+        if self._hands:
+            self._hands[index] = np.random.default_rng([seed, _HAND])
+        of = self.signals[index].disturbances
+        self.signals[index] = Signals(self.task, self.spaces, 1 / self.spaces.control_rate, seed)
+        self.signals[index].set_disturbances(of)
+
     def reset_to_seed(self, index: int, seed: int) -> np.ndarray:
         """Start the episode that a fresh environment starts with this seed; returns the observation (O,).
 
@@ -228,6 +254,7 @@ class TaskBatch:
         observation, _ = environment.reset(seed=seed)
         environment.np_random.bit_generator.state = kept
         self.elapsed[index] = 0
+        self.signals[index].begin(np.asarray(observation, np.float32))
         return np.asarray(observation, np.float32)
 
     def place(self, index: int, state: Snapshot) -> np.ndarray:
@@ -236,6 +263,7 @@ class TaskBatch:
         if hold_frozen(self.environments[index]):
             observation = np.asarray(self.environments[index]._get_obs(), np.float32)  # pyright: ignore
         self.elapsed[index] = state.elapsed
+        self.signals[index].begin(observation)
         return observation
 
     def _started(self, index: int) -> MujocoEnv:
@@ -248,10 +276,11 @@ class TaskBatch:
     def capture(self) -> list[SimulatorState]:
         """The full state of every environment."""
         captured = [capture(env, int(steps)) for env, steps in zip(self.environments, self.elapsed, strict=True)]
-        if not self._hands:
-            return captured
-        hands = [cast(dict[str, Any], hand.bit_generator.state) for hand in self._hands]
-        return [dataclasses.replace(state, hand=hand) for state, hand in zip(captured, hands, strict=True)]
+        for index, signals in enumerate(self.signals):
+            hand = cast(dict[str, Any], self._hands[index].bit_generator.state) if self._hands else None
+            passing = signals.state() if signals.active else None
+            captured[index] = dataclasses.replace(captured[index], hand=hand, signals=passing)
+        return captured
 
     def restore(self, states: Sequence[SimulatorState]) -> None:
         """Put every environment into a captured state."""
@@ -261,6 +290,8 @@ class TaskBatch:
             self.elapsed[index] = state.elapsed
             if self._hands and state.hand is not None:
                 self._hands[index].bit_generator.state = dict(state.hand)
+            if state.signals is not None:
+                self.signals[index].set_state(state.signals)
 
     def close(self) -> None:
         """Free the environments."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -74,7 +75,7 @@ class Task:
             environment: Any = gymnasium.make(
                 self.environment_id, disable_env_checker=True, max_episode_steps=-1, **keywords
             ).unwrapped
-        except (gymnasium.error.Error, ImportError, TypeError) as error:
+        except (gymnasium.error.Error, ImportError, TypeError, *_MODEL_ERRORS) as error:
             raise InputError(
                 f"task {self.name}: Gymnasium cannot make {self.environment_id}: {error}{_newer(self.environment_id)}"
             ) from error
@@ -178,12 +179,16 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 
 
 def find_task(name: str) -> Task:
-    """The task of that name: one of the table, or any registered Gymnasium MuJoCo id (``Hopper-v4``).
+    """The task of that name: one of the table, any registered Gymnasium MuJoCo id (``Hopper-v4``), or a file of MJCF
+    (``my_robot.xml``), of which :class:`~.model_file.ModelFile` makes a robot without a reward.
 
     Errors: :class:`InputError` with the nearest names when there is none.
     """
     if name in TASKS:
         return TASKS[name]
+    if name.endswith(".xml"):
+        path = str(Path(name).resolve())
+        return Task(path, "understudy/ModelFile-v0", 1000, MappingProxyType({"xml_file": path}), terminates=False)
     _register(name)
     specification = gymnasium.registry.get(name)
     if specification is None:
@@ -257,4 +262,6 @@ def _map(task: Task) -> Map:
 _MAZES = ("PointMaze_", "AntMaze_")
 _ADROIT = "AdroitHand"
 _ROBOTICS = (*_MAZES, _ADROIT)
+_MODEL_ERRORS = (OSError, ValueError)  # of a model file that is not there, or is none
+gymnasium.register("understudy/ModelFile-v0", "understudy.robots.model_file:ModelFile")
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")

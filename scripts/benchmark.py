@@ -32,17 +32,22 @@ class BenchmarkOptions:
     arrays, as a ratio of seconds, with the memory it takes as a ratio of the arrays'; and joining its rows one by one,
     as D4RL's own loader does. Some ten minutes: more than a million rows are timed three times at most.
 
+    deploy: an exported actor's latency against stable-baselines3's predict for networks of the same sizes, on one
+    thread, as ratios at the median and at p99; and the control loop with a simulated Hopper at 100 and 500 Hz: its
+    overhead (everything but the policy), and deadlines missed, also beside a process that wants the same core.
+
     Both sides are timed in turn, block by block, so that a machine whose speed drifts slows both; the ratio is that of
     a pair of blocks.
     """
 
-    name: Literal["sac", "rewards", "data"] = option("what to measure", "sac")
+    name: Literal["sac", "rewards", "data", "deploy"] = option("what to measure", "sac")
     runs: int = option("runs in our stack", 4, at_least=1)
     precision: Literal["float32", "bfloat16", "both"] = option("our precision of matrix products", "both")
     threads: tuple[int, ...] | None = option("thread counts to measure at; 1 and all when left out", None, at_least=1)
     updates: int = option("updates in a block", 20, at_least=1)
     blocks: int = option("pairs of blocks", 9, at_least=1)
     rows: tuple[int, ...] = option("rows of the files (data)", (100_000, 1_000_000, 10_000_000), at_least=1)
+    seconds: float = option("seconds at each rate (deploy)", 60.0, at_least=1)
     device: str = option("auto, cpu or cuda", "auto")
     quiet: bool = option("print only the last line, the JSON", False)
 
@@ -67,8 +72,8 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
     from .build import available_threads, find_device
     from .paired import measure
 
-    if options.name == "data":
-        return _data(options)
+    if options.name in ("data", "deploy"):
+        return _by_itself(options)
     device = find_device(options.device)
     started, before = time.monotonic(), torch.get_num_threads()
     counts = options.threads or tuple(sorted({1, available_threads()}))
@@ -91,18 +96,26 @@ def benchmark(options: BenchmarkOptions) -> dict[str, Any]:
     return {"benchmark": options.name, "results": results, **about, "seconds": round(time.monotonic() - started, 1)}
 
 
-def _data(options: BenchmarkOptions) -> dict[str, Any]:
+def _by_itself(options: BenchmarkOptions) -> dict[str, Any]:
+    """Those that are not about updates, on the processor."""
     import torch
 
     from ..imitation.run_log import hardware, versions
     from .benchmark_data import data_benchmark
+    from .benchmark_deploy import deploy_benchmark
 
     started = time.monotonic()
-    results = data_benchmark(
-        options.rows, options.blocks, lambda line: None if options.quiet else print(line, flush=True)
-    )
+
+    def show(line: str) -> None:
+        if not options.quiet:
+            print(line, flush=True)
+
+    if options.name == "data":
+        results = data_benchmark(options.rows, options.blocks, show)
+    else:
+        results = deploy_benchmark(options.blocks, options.seconds, show)
     about = {"versions": versions(), "hardware": hardware(torch.device("cpu"))}
-    return {"benchmark": "data", "results": results, **about, "seconds": round(time.monotonic() - started, 1)}
+    return {"benchmark": options.name, "results": results, **about, "seconds": round(time.monotonic() - started, 1)}
 
 
 def _comparisons(options: BenchmarkOptions, device: torch.device, precision: str) -> Iterable[Comparison]:

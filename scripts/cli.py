@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": "train a controller from demonstrations, with one learner and many runs at once",
+    "export": "write a policy as one graph that runs without this suite",
+    "deploy": "drive a simulated robot with a policy, in real time",
     "evaluate": "play a policy or every run of a training and print its returns; write a video",
     "record": "record demonstrations from a policy, a stable-baselines3 zip or random actions",
     "inspect": "look through demonstrations: are they what they say, and what will they teach",

@@ -62,7 +62,7 @@ common options
   data.rows=1000            only the first 1000 rows
   offline=more.hdf5         other recordings of the task, for resets to them and for the width of its
                             states (offline.episodes=… as for data)
-  disturbances=limping.yaml what the robot suffers from: tremble, actuators, frozen, bodies, removed
+  disturbances=limping.yaml what the robot suffers from: noise, delays, pushes, weak or frozen joints ...
   agent.policy_view=[positions]  what the policy may see (also agent.critic_view, reward.view, resets.view for
                             roll-ins, and loop.view for cloning and dagger): positions, velocities, or numbers like 0:5
   loop.select_by=none       deploy the last policy, not the one that imitated best (occupancy)

@@ -40,7 +40,7 @@ def test_every_data_file_is_listed() -> None:
         path
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in (".yaml", ".hdf5", ".xml", ".typed", ".png", ".html")
+        if path.suffix in (".yaml", ".hdf5", ".xml", ".typed", ".png", ".html", ".json", ".safetensors")
     ]
     assert data
     for path in data:
@@ -63,7 +63,7 @@ def test_a_wheel_holds_what_the_folders_hold(tmp_path: Path) -> None:
     subprocess.run(built, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("understudy-*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    suffixes = (".py", ".yaml", ".hdf5", ".xml", ".typed")
+    suffixes = (".py", ".yaml", ".hdf5", ".xml", ".typed", ".html", ".json", ".safetensors")
     there = {
         f"understudy/{path.relative_to(ROOT).as_posix()}"
         for package in PACKAGES
