@@ -24,11 +24,11 @@ class Reached:
 
     @classmethod
     def of(cls, steps: ArrayLike, scores: ArrayLike, threshold: float) -> Reached:
-        """From evaluations (points, R): the steps until each, and its scores. It counts from the first that reaches it."""
+        """From evaluations (points, R): the steps until each, and its scores. The first that is high enough counts."""
         taken, above = np.asarray(steps, np.float64), np.asarray(scores, np.float64) >= threshold
-        first, yes = above.argmax(0), above.any(0)
-        last = taken[-1]
-        return cls(np.where(yes, np.take_along_axis(taken, first[None], 0)[0], last), yes)
+        yes = np.asarray(above.any(0), np.bool_)
+        first = np.take_along_axis(taken, above.argmax(0)[None], 0)[0]
+        return cls(np.where(yes, first, taken[-1]), yes)
 
     @classmethod
     def joined(cls, parts: list[Reached]) -> Reached:
@@ -43,7 +43,7 @@ def median_steps(steps: NDArray[np.float64], reached: NDArray[np.bool_]) -> NDAr
     """
     # Where a run reached it at the step at which another gave up, the second was still at risk: the first comes first.
     order = np.lexsort((~reached, steps), axis=-1)
-    steps, reached = (np.take_along_axis(values, order, -1) for values in (steps, reached))
+    steps, reached = np.take_along_axis(steps, order, -1), np.take_along_axis(reached, order, -1)
     at_risk = steps.shape[-1] - np.arange(steps.shape[-1])
     remaining = np.cumprod(1 - reached / at_risk, axis=-1)
     half = (remaining <= 0.5 + 1e-12) & reached

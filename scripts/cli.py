@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": "train a controller from demonstrations, with one learner and many runs at once",
+    "compare": "train many learners on many tasks, test which of them differ, and write a report",
+    "diagnose": "check a learner itself: drift without a reward, what its reward is worth, on another body too",
     "evaluate": "play a policy or every run of a training and print its returns; write a video",
     "record": "record demonstrations from a policy, a stable-baselines3 zip or random actions",
     "inspect": "look through demonstrations: are they what they say, and what will they teach",

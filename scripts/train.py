@@ -24,7 +24,7 @@ from ..imitation.checkpoint import load_checkpoint
 from ..imitation.files import read_json, write_json, write_text
 from ..imitation.fit import Run
 from ..imitation.policy import Policy
-from ..imitation.run_log import hardware, versions
+from ..imitation.run_log import commit, hardware, versions
 from ..imitation.training import State
 from ..robots import InputError
 from .build import Built, build, resolve_data
@@ -96,7 +96,7 @@ def _check_sweep(options: Sequence[str]) -> None:
     directories: set[str] = set()
     for arguments in each_of_sweep(options):
         config, learner = compose(arguments)
-        values = {**_resolved(config), "learner": learner}
+        values = {**resolved(config), "learner": learner}
         check_directory(values)
         if values["directory"] in directories:
             raise InputError(f"directory={values['directory']}: each run of a sweep needs its own: leave it out")
@@ -111,7 +111,7 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
 
     Errors: :class:`InputError` for anything that does not fit, before the run directory is made.
     """
-    values = _resolved(config)
+    values = resolved(config)
     values["learner"] = learner
     if values["resume"] is None:
         check_directory(values)
@@ -140,7 +140,7 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     given = {"task": demonstrations.task_name, "quiet": True, **options}
     arguments = [f"{name}={_as_text(value)}" for name, value in given.items()]
     config, _ = compose([f"learner={learner}", *arguments])
-    values = _resolved(config)
+    values = resolved(config)
     values["learner"] = learner
     episodes = len(demonstrations.starts)
     values["data"] |= {"name": demonstrations.source, "in_memory": True, "episodes": episodes}
@@ -150,7 +150,7 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     return Policy.from_pretrained(summary["policy"])
 
 
-def _resolved(config: DictConfig) -> dict[str, Any]:
+def resolved(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain values. Errors: :class:`InputError` for a reference to what it does not have."""
     try:
         return OmegaConf.to_container(config, resolve=True)  # pyright: ignore
@@ -324,6 +324,7 @@ def _describe(directory: Path, values: dict[str, Any], built: Built, resumed_at:
     write_text(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
     about = {
         "versions": versions(),
+        "commit": commit(),
         "hardware": hardware(built.device),
         "precision": str(built.precision).removeprefix("torch."),
         "threads": torch.get_num_threads(),
