@@ -48,10 +48,11 @@ def _train(directory: Path, options: Sequence[str]) -> int:
     checkpoints = directory / "checkpoints"
     if checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir()):
         machine = [option for option in options if option.partition("=")[0] in ("threads", "device", "quiet")]
-        return train([f"resume={directory}", *machine])
-    if directory.is_dir():  # ended before its first checkpoint: there is nothing to go on with
+        options = [f"resume={directory}", *machine]
+    elif directory.is_dir():  # ended before its first checkpoint: there is nothing to go on with
         shutil.rmtree(directory)
-    return train([*options])
+    sys.argv = ["understudy", "train", *options]  # the command that run.json remembers, for whoever repeats it
+    return train(sys.argv[2:])
 
 
 def _stop_when_asked(path: Path) -> None:

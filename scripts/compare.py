@@ -32,7 +32,8 @@ class CompareOptions:
     The runs of a cell (a learner on a task) are trained together as one process, several cells side by side. The same
     command goes on where it was stopped or broke: finished cells are not trained again. Options of `understudy train`
     (steps=, data.episodes=, evaluation.every= …) hold for all cells; a learner's own are added to its name,
-    mm+mixture=hybrid, and half:mm+mixture=hybrid calls that half. Learners that never act keep their own number of updates, unless told: bc+steps=50000.
+    mm+mixture=hybrid, and half:mm+mixture=hybrid calls that half. Learners that never act keep their own number of
+    updates, unless told: bc+steps=50000.
 
     `compare status DIRECTORY` shows how it goes, `compare report DIRECTORY` writes the report anew, `compare import
     RUN… directory=DIRECTORY` takes in finished trainings whose settings still hold. The last line is JSON.

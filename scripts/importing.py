@@ -138,18 +138,17 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _labels(runs: Sequence[_Run], old: Plan | None) -> list[str]:
-    """A label for each: the learner's name alone, unless it is there with other settings as well."""
-    variants: dict[tuple[str, str], set[tuple[str, ...]]] = {}
-    for run in runs:
-        variants.setdefault((run.task, run.learner), set()).add(tuple(sorted(run.options)))
+    """A label for each: that of the plan for the same options, or the learner's name and, where it is there with other
+    settings as well, what sets it apart."""
+    known = {} if old is None else {(task, frozenset(given)): label for (task, label), given in old.options.items()}
+    taken = set() if old is None else {label for _, label in old.options}
     found: list[str] = []
     for run in runs:
-        several = any(len(each) > 1 for (_, learner), each in variants.items() if learner == run.learner)
-        label = "+".join([run.learner, *sorted(run.options)]) if several else run.learner
-        taken = None if old is None else old.options.get((run.task, label))
-        if taken is not None and sorted(set(taken) - set(_cell_options(run))) != []:
-            label = "+".join([run.learner, *sorted(run.options)])
-        found.append(label)
+        same = [set(other.options) for other in runs if other.learner == run.learner]
+        own = sorted(set(run.options) - set.intersection(*same))
+        if not own and run.learner in taken:
+            own = sorted(run.options)
+        found.append(known.get((run.task, frozenset(_cell_options(run))), "+".join([run.learner, *own])))
     return found
 
 
@@ -167,8 +166,7 @@ def _plan(runs: Sequence[_Run], labels: Sequence[str], old: Plan | None, test: A
         if run.task not in tasks:
             tasks.append(run.task)
         if all(learner.label != label for learner in learners):
-            own = run.options if "+" in label else ()
-            learners.append(Learner(label, (f"learner={run.learner}", *own)))
+            learners.append(Learner(label, (f"learner={run.learner}", *run.options)))
         options.setdefault((run.task, label), _cell_options(run))
         steps[run.task, label] = int(run.values["steps"])
     if old is not None:

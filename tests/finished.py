@@ -22,7 +22,7 @@ def write_run(
     path: Path, task: str, learner: str, *, level: float, speed: float, seed: int = 0, runs: int = 5, points: int = 10,
     episodes: int = 4,
 ) -> None:  # fmt: skip
-    """A finished training whose runs come near ``level``, at a ``speed`` in evaluations; 0 takes no environment steps."""
+    """A finished training whose runs come near ``level`` at a ``speed`` in evaluations; 0 takes no steps."""
     path.mkdir(parents=True)
     generator = np.random.default_rng([seed, abs(hash_of(task + learner))])
     at = 10_000 * np.arange(1, points + 1)

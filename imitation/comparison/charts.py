@@ -15,6 +15,7 @@ from .results import THRESHOLD, LearnerResult
 
 _SIZE = (4.4, 3.0)
 _REPETITIONS = 500
+_LETTERS = 24
 # Okabe and Ito's colours, which stay apart for the colour-blind; dashes when there are more learners than colours.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#a0a000")
 _DASHES = ("-", "--", ":", "-.")
@@ -29,11 +30,13 @@ def curves(task: TaskAnalysis, colours: dict[str, int]) -> str:
     for result in task.results:
         style = _style(colours[result.learner])
         if not result.acts:
-            axes.axhline(float(iqm([_finals(task, result)])), linewidth=1.4, label=result.learner, **style, alpha=0.8)
+            axes.axhline(
+                float(iqm([_finals(task, result)])), linewidth=1.4, label=_short(result.learner), **style, alpha=0.8
+            )
             continue
         steps, scores = result.curve()
         band = _band(scores)
-        axes.plot(steps, band.value, linewidth=1.8, label=result.learner, **style)
+        axes.plot(steps, band.value, linewidth=1.8, label=_short(result.learner), **style)
         if scores.shape[1] > 1:
             axes.fill_between(steps, band.low, band.high, color=style["color"], alpha=0.15, linewidth=0)
     if task.scored:
@@ -58,7 +61,7 @@ def dots(task: TaskAnalysis, colours: dict[str, int]) -> str:
         found = summary.iqm
         axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2)
         axes.plot([found.value], [row], "|", color=colour, markersize=11, markeredgewidth=2.2)
-    axes.set_yticks(range(len(task.results)), [result.learner for result in task.results])
+    axes.set_yticks(range(len(task.results)), [_short(result.learner) for result in task.results])
     axes.set_ylim(len(task.results) - 0.4, -0.6)
     axes.set_xlabel("final score of each run" if task.scored else "final return of each run")
     axes.grid(visible=False, axis="y")
@@ -77,7 +80,7 @@ def profiles(tables: dict[str, Tables], colours: dict[str, int], name: str) -> s
     for learner, rows in tables.items():
         style = _style(colours[learner])
         found = estimate(shares, rows, repetitions=_REPETITIONS)
-        axes.plot(thresholds, found.value, linewidth=1.8, label=learner, drawstyle="steps-post", **style)
+        axes.plot(thresholds, found.value, linewidth=1.8, label=_short(learner), drawstyle="steps-post", **style)
         axes.fill_between(thresholds, found.low, found.high, step="post", color=style["color"], alpha=0.12, linewidth=0)
     axes.set_ylim(0, 1.02)
     axes.set_xlim(0, thresholds[-1])
@@ -114,6 +117,11 @@ def _axes(height: float = _SIZE[1]) -> tuple[Any, Any]:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure, axes
+
+
+def _short(label: str) -> str:
+    """A label that leaves room for the drawing."""
+    return label if len(label) <= _LETTERS else f"{label[: _LETTERS - 1]}…"
 
 
 def _thousands(value: float, _: int) -> str:

@@ -19,21 +19,21 @@ h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 p, li { max-width: 46rem; overflow-wrap: anywhere; }
 .lead { background: var(--tint); border-left: 4px solid var(--mark); padding: .7rem 1rem; max-width: none; }
 ul { padding-left: 1.2rem; } li { margin: .25rem 0; }
-.wide { overflow-x: auto; margin: .8rem 0 1.2rem; }
+.wide { overflow-x: auto; margin: 0 0 1.2rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--quiet); padding-bottom: .3rem; font-size: .875rem; max-width: 46rem; }
+.caption { color: var(--quiet); font-size: .875rem; margin: 1.2rem 0 .3rem; }
 th, td { padding: .3rem .7rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
 td.long { white-space: normal; min-width: 14rem; }
 th { border-bottom: 2px solid var(--ink); vertical-align: bottom; white-space: normal; }
 .figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
-figure { margin: 0; break-inside: avoid; } figure svg { width: 100%; height: auto; display: block; }
+figure { margin: 0; break-inside: avoid; max-width: 32rem; } figure svg { width: 100%; height: auto; display: block; }
 figure video { width: 100%; max-width: 20rem; display: block; background: #000; }
 figcaption { color: var(--quiet); font-size: .875rem; }
 pre { background: var(--tint); padding: .7rem 1rem; overflow-x: auto; font-size: .8rem; line-height: 1.45; }
 @media print {
   body { font-size: 10pt; max-width: none; padding: 0; }
-  h2, h3 { break-after: avoid; } tr, .lead, pre { break-inside: avoid; }
+  h2, h3, .caption { break-after: avoid; } tr, .lead, pre { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; } .wide { overflow: visible; }
   table { font-size: 8pt; } td { white-space: normal; } video { display: none; }
 }
@@ -93,5 +93,5 @@ def _table(table: Table) -> str:
         + "</tr>"
         for row in table.rows
     )
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    return f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    caption = f"<p class=caption>{escape(table.caption)}</p>" if table.caption else ""
+    return f'{caption}<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'

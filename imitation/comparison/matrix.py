@@ -254,7 +254,7 @@ def _tail(path: Path, size: int = 16_384) -> list[dict[str, str]]:
             begin = max(file.tell() - size, len(",".join(names)) + 1)
             file.seek(begin)
             lines = file.read().decode(errors="replace").split("\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     whole = lines[1 if begin > len(",".join(names)) + 1 else 0 : -1]  # the first and the last may be cut
     rows = [line.split(",") for line in whole]

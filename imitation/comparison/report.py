@@ -97,7 +97,7 @@ def _how_it_was_tested(matrix: Matrix) -> str:
         "the best. IQM is the mean of the middle half of the runs. Intervals are 95 % bootstrap intervals over runs, "
         "stratified by task and widened for few runs; those of steps are plain percentiles. “Better” and “no "
         f"difference shown” are AdaStop's word: all pairs of a task were tested by permutations, {looks}; the "
-        f"probability that even one pair of a task is said to differ when it does not is at most {100 * test.level:g} %."
+        f"probability that even one pair of a task is wrongly said to differ is at most {100 * test.level:g} %."
     )
 
 
@@ -120,13 +120,18 @@ def _overall(analysis: Analysis, colours: dict[str, int]) -> Iterator[Block]:
     }
     caption = "Performance profiles: the share of all runs on all tasks whose final score is above τ."
     yield Figure(caption, charts.profiles(tables, colours, "profiles"), "profiles")
-    if analysis.improvements:
-        yield Table(
-            "Probability that a run of the first beats a run of the second on the same task.",
-            ("first", "second", "probability"),
-            [(first, second, interval(found, 2)) for first, second, found in analysis.improvements],
-            "improvement",
-        )
+    yield _improvements(analysis)
+
+
+def _improvements(analysis: Analysis) -> Table:
+    found = {(first, second): interval(value, 2) for first, second, value in analysis.improvements}
+    names = [summary.learner for summary in analysis.overall]
+    return Table(
+        "Probability that a run of the row's learner beats a run of the column's on the same task.",
+        ("", *names[1:]),
+        [(first, *(found.get((first, second), "") for second in names[1:])) for first in names[:-1]],
+        "improvement",
+    )
 
 
 def _scores(summaries: Sequence[Summary], name: str, caption: str, *, digits: int) -> Table:
@@ -173,7 +178,8 @@ def _learner_row(summary: Summary, task: TaskAnalysis, digits: int) -> list[str]
     row.append(interval(summary.gap, digits))
     if summary.needed is None or summary.reached is None:
         return [*row, "takes none", ""]
-    return [*row, interval(summary.needed, 0), f"{int(summary.reached.yes.sum())} of {summary.runs}"]
+    needed = "not reached" if math.isinf(summary.needed.low) else interval(summary.needed, 0)
+    return [*row, needed, f"{int(summary.reached.yes.sum())} of {summary.runs}"]
 
 
 def _pairs(task: TaskAnalysis, digits: int) -> Table:

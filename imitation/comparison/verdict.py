@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..statistics import Estimate
 from .analysis import Analysis, Pair, Summary, TaskAnalysis
@@ -29,21 +30,45 @@ def _of_task(task: TaskAnalysis) -> list[str]:
     digits = 3 if task.scored else 1
     runs = f"{best.runs} run{'s' if best.runs > 1 else ''}"
     said = [f"On {task.task} {best.learner} comes first: IQM {interval(best.iqm, digits)} of {of} over {runs}."]
-    differ = [pair for pair in task.pairs if pair.decision != "undecided"]
-    by_winner: dict[str, list[str]] = {}
-    for pair in differ:
-        winner, loser = (pair.first, pair.second) if pair.decision == "larger" else (pair.second, pair.first)
-        by_winner.setdefault(winner, []).append(loser)
-    for winner, losers in by_winner.items():
-        said.append(f"On {task.task} {winner} is better than {listed(losers)}.")
-    open_ones = [f"{pair.first} and {pair.second}" for pair in task.pairs if pair.decision == "undecided"]
+    for winners, losers in _better(task).items():
+        verb = "is" if len(winners) == 1 else "are"
+        said.append(f"On {task.task} {listed(winners)} {verb} better than {listed(losers)}.")
+    open_ones = [(pair.first, pair.second) for pair in task.pairs if pair.decision == "undecided"]
     if open_ones:
-        said.append(f"On {task.task} no difference is shown between {listed(open_ones, ', nor between ')}.")
+        groups = map(listed, _cliques(open_ones))
+        said.append(f"On {task.task} no difference is shown between {', nor between '.join(groups)}.")
     said += [sentence for pair in task.pairs if (sentence := _ratio(task, pair)) is not None]
     never = [summary.learner for summary in task.summaries if _never(summary)]
     if never:
         said.append(f"On {task.task} most runs of {listed(never)} never had {THRESHOLD:g} of the expert's score.")
     return said
+
+
+def _better(task: TaskAnalysis) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Who is better than whom: learners that are better than the same others are named together."""
+    beaten: dict[str, list[str]] = {}
+    for pair in task.pairs:
+        if pair.decision != "undecided":
+            winner, loser = (pair.first, pair.second) if pair.decision == "larger" else (pair.second, pair.first)
+            beaten.setdefault(winner, []).append(loser)
+    together: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for winner, losers in beaten.items():
+        together[tuple(losers)] = (*together.get(tuple(losers), ()), winner)
+    return {winners: losers for losers, winners in together.items()}
+
+
+def _cliques(pairs: list[tuple[str, str]]) -> list[list[str]]:
+    """Groups in which every two are among the pairs, until each pair is in one."""
+    groups: list[list[str]] = []
+    for pair in pairs:
+        if any(set(pair) <= set(group) for group in groups):
+            continue
+        group = [*pair]
+        for name in dict.fromkeys(name for other in pairs for name in other):
+            if name not in group and all((a, name) in pairs or (name, a) in pairs for a in group):
+                group.append(name)
+        groups.append(group)
+    return groups
 
 
 def _never(summary: Summary) -> bool:
@@ -79,8 +104,8 @@ def interval(estimate: Estimate, digits: int = 3) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def listed(names: list[str], between: str = ", ") -> str:
+def listed(names: Sequence[str]) -> str:
     """`a, b and c`."""
-    if len(names) == 1 or between != ", ":
-        return between.join(names)
+    if len(names) == 1:
+        return names[0]
     return f"{', '.join(names[:-1])} and {names[-1]}"
