@@ -120,7 +120,7 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
         summary = _fit(values, _new_directory(values), built, None)
     else:
         path = Path(str(values["resume"]))
-        directory, values = _resumed(path, values, arguments)
+        directory, values = stored_configuration(path, values, arguments)
         state = load_checkpoint(path)
         summary = _fit(values, directory, build(values), state)
     print(json.dumps(summary), flush=True)
@@ -258,7 +258,9 @@ def _new_directory(values: dict[str, Any]) -> Path:
             raise InputError(f"cannot write {directory}: {error.strerror}") from error
 
 
-def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+def stored_configuration(
+    path: Path, values: Mapping[str, Any], arguments: Sequence[str] = ()
+) -> tuple[Path, dict[str, Any]]:
     """The run directory of a run or checkpoint, and its configuration with what may change on the way."""
     directory = path if (path / "config.yaml").is_file() else path.parent.parent
     if not (directory / "config.yaml").is_file():
@@ -308,7 +310,7 @@ def _completed(stored: dict[str, Any], file: Path) -> dict[str, Any]:
     return merged(values, stored)
 
 
-def _merged(stored: dict[str, Any], values: dict[str, Any], argument: str) -> Any:
+def _merged(stored: dict[str, Any], values: Mapping[str, Any], argument: str) -> Any:
     group, key = argument.partition("=")[0].split(".")[:2]
     return {**stored[group], key: values[group][key]}
 
