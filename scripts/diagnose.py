@@ -238,8 +238,8 @@ def reward(options: RewardOptions) -> Diagnosis:
         f"The learned reward of {where}",
         f"At step {last[0]} the learned reward of {where} ranks episodes by their true return with a correlation of "
         f"{last[1]} (median over runs; {last[2]} to {last[3]}).",
-        f"Spearman's rank correlation of learned and true return over {episodes.returns.shape[1]} episodes of each run's "
-        "final policy, with 0 to 100 % of random actions.",
+        f"Spearman's rank correlation of learned and true return over {episodes.returns.shape[1]} episodes of each "
+        "run's final policy, with 0 to 100 % of random actions.",
         ("step", "median over runs", "lowest", "highest"), tuple(rows), {"correlations": found},
     )  # fmt: skip
 
