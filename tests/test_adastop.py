@@ -6,66 +6,51 @@ import itertools
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from understudy.imitation.adastop import AdaStop, AdaStopConfig, replay
 
 # From adastop 0.1.3: MultipleAgentsComparator(n=n, K=K, B=10000, alpha=alpha), `partial_compare` after each group until
 # `is_finished`; the scores are numpy.random.default_rng(seed).normal(i * shift, 1, n * K) of learner i, to 3 digits.
-# (n, K, alpha, shift, seed, learners): upper ends of `boundary`, and the pairs that are not "smaller" but "equal".
-ADASTOP = {
-    (5, 1, 0.1, 1.2, 0, "ab"): ([0.8394], ()),
-    (3, 3, 0.1, 0.8, 1, "abc"): ([0.7596666666666667, 1.0506666666666664, 1.3953333333333333], ()),
-    (2, 5, 0.2, 1.0, 2, "abcd"): ([3.652, 1.5585], ()),
-    (3, 3, 0.1, 0.6, 3, "abcd"): ([2.8936666666666664, 2.8826666666666663, 1.8399999999999999], (("c", "d"),)),
+# Its thresholds are of signed differences: ours at twice its alpha are the same, as every difference has a mirror image.
+# (n, K, alpha, shift, seed): upper ends of `boundary`, and the decision.
+ADASTOP: dict[tuple[int, int, float, float, int], tuple[list[float], str]] = {
+    (5, 1, 0.1, 1.2, 0): ([0.8394], "smaller"),
+    (3, 3, 0.05, 0.9, 1): ([0.6903333333333332, 1.2313333333333334, 1.71], "smaller"),
+    (2, 5, 0.2, 0.8, 2): ([1.3005, 2.546], "smaller"),
+    (3, 3, 0.1, 0.3, 3): ([2.7936666666666663, 2.681333333333333, 2.839], "undecided"),
 }
 
 
-class OneSided(AdaStop):
-    """With the thresholds of adastop 0.1.3, which are of signed differences though its test is of absolute ones."""
-
-    @staticmethod
-    def _largest(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return sums.max(axis=1)
-
-
 @pytest.mark.parametrize("case", ADASTOP, ids=str)
-def test_values_are_those_of_the_authors_package(case: tuple[int, int, float, float, int, str]) -> None:
-    group, stages, level, shift, seed, names = case
+def test_values_of_a_pair_are_those_of_the_authors_package(case: tuple[int, int, float, float, int]) -> None:
+    group, stages, alpha, shift, seed = case
     generator = np.random.default_rng(seed)
-    scores = {a: np.round(generator.normal(i * shift, 1, group * stages), 3) for i, a in enumerate(names)}
-    test = OneSided(AdaStopConfig(group, stages, level), names)
+    scores = {a: np.round(generator.normal(i * shift, 1, group * stages), 3) for i, a in enumerate("ab")}
+    test = AdaStop(AdaStopConfig(group, stages, 2 * alpha), "ab")
+    (family,) = test._open  # pyright: ignore[reportPrivateUsage]
     while not test.finished:
         test.look(scores)
-    boundaries, equal = ADASTOP[case]
-    assert [stage.reject_above for stage in test.stages] == pytest.approx(boundaries, rel=1e-9)
-    assert {pair for pair, decision in test.decisions.items() if decision != "smaller"} == set(equal)
-
-
-def test_one_pair_at_a_level_is_the_authors_at_half_of_it() -> None:
-    # Two-sided thresholds of one pair are signed ones of half the level, as every difference has its mirror image.
-    scores = {"a": [0.126, -0.132, 0.64, 0.105, -0.536], "b": [1.562, 2.504, 2.147, 0.496, -0.065]}
-    both = [kind(AdaStopConfig(5, 1, level), "ab") for kind, level in ((AdaStop, 0.2), (OneSided, 0.1))]
-    for test in both:
-        test.look(scores)
-    assert both[0].stages == both[1].stages
+    boundaries, decision = ADASTOP[case]
+    assert family.thresholds == pytest.approx(boundaries, rel=1e-9)
+    assert test.decisions == {("a", "b"): decision}
 
 
 def test_the_threshold_of_one_group_by_hand() -> None:
     # Two runs against two: six ways, differences ±4, ±2 and ±1 (twice each way); at a level of 1/3 only the largest
     # pair of them is beyond the threshold, which is the next smaller difference.
     test = AdaStop(AdaStopConfig(group=2, stages=1, level=1 / 3), "ab")
+    (family,) = test._open  # pyright: ignore[reportPrivateUsage]
     test.look({"a": [6.0, 5.0], "b": [3.0, 0.0]})
     differences = sorted(
         abs(sum(chosen) / 2 - (14 - sum(chosen)) / 2) for chosen in itertools.combinations((6, 5, 3, 0), 2)
     )
     assert differences == [1, 1, 2, 2, 4, 4]
-    assert test.stages[0].reject_above == 2
+    assert family.thresholds == [2]
     assert test.decisions == {("a", "b"): "larger"}
 
 
 def rates(trials: int, learners: str, gap: float, config: AdaStopConfig) -> tuple[float, float]:
-    """The share of comparisons with a pair said to differ, and the mean number of runs of each learner."""
+    """The share of comparisons with a pair said to differ, and the mean number of stages' runs."""
     generator = np.random.default_rng(11)
     differs, runs = 0, list[float]()
     for _ in range(trials):
@@ -74,7 +59,7 @@ def rates(trials: int, learners: str, gap: float, config: AdaStopConfig) -> tupl
         }
         test = replay(config, scores)
         differs += bool({"larger", "smaller"} & set(test.decisions.values()))
-        runs.append(config.group * len(test.stages))
+        runs.append(config.group * test.stages)
     return differs / trials, float(np.mean(runs))
 
 
@@ -90,13 +75,26 @@ def test_a_real_gap_is_found_early() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("learners", "group", "stages"), [("ab", 5, 1), ("ab", 5, 5), ("abc", 3, 3), ("abcd", 5, 5)])
-def test_the_error_of_a_family_stays_under_its_level(learners: str, group: int, stages: int) -> None:
+@pytest.mark.parametrize(
+    ("learners", "group", "stages", "trials"),
+    [("ab", 5, 1, 4000), ("ab", 5, 5, 2000), ("abc", 3, 3, 1000), ("abcd", 5, 5, 500), ("abcdef", 5, 1, 500)],
+)
+def test_the_error_of_a_family_stays_under_its_level(learners: str, group: int, stages: int, trials: int) -> None:
     """Figures in docs/results/README.md."""
-    trials = 2000
-    rate, _ = rates(trials, learners, 0.0, AdaStopConfig(group, stages))
+    rate, _ = rates(trials, learners, 0.0, AdaStopConfig(group, stages, permutations=2000))
     print(f"family-wise error {learners} n={group} K={stages}: {rate:.4f}")
     assert rate <= 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_equal_learners_beside_far_ones_are_seldom_told_apart() -> None:
+    generator = np.random.default_rng(3)
+    wrong = 0
+    for _ in range(150):
+        scores = {name: generator.normal(gap, 1, 5) for name, gap in zip("abcd", (0, 0, 8, 8), strict=True)}
+        decisions = replay(AdaStopConfig(5, 1, permutations=1000), scores).decisions
+        assert all(decisions[a, b] == "smaller" for a in "ab" for b in "cd"), "the far ones always are"
+        wrong += not decisions["a", "b"] == decisions["c", "d"] == "undecided"
+    assert wrong <= 150 * (0.05 + 2 * (0.05 * 0.95 / 150) ** 0.5)
 
 
 def test_a_decided_learner_needs_no_more_runs() -> None:

@@ -377,6 +377,7 @@ def test_submitit_starts_cells(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "hello\n"
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_starts_cells(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     launcher = RayLauncher(1, 2, None)
