@@ -9,8 +9,8 @@ The authors' package (adastop 0.1.3) compares all pairs with one threshold. Meas
 one wrong "differs" is above its level: 0.10 at 0.05 for two learners, as its two-sided test has thresholds of signed
 differences; and with thresholds of absolute ones still 0.059 for four learners and 0.065 for six, as permutations of
 pairs that share runs are no permutations of the data. Here every set of learners is tested by permutations of its own
-runs among all of its members, which is exact, at a level that grows with its size (Ryan 1960, Einot and Gabriel 1975, by
-permutations Petrondas and Gabriel 1983): a pair differs when every set with both in it does. Whichever learners are
+runs among all of its members, which is exact, at a level that grows with its size (Ryan 1960, Einot and Gabriel 1975,
+by permutations Petrondas and Gabriel 1983): a pair differs when every set with both in it does. Whichever learners are
 equal, the probability of a wrong "differs" is at most the level. For two learners the values are the package's at half
 the level.
 """

@@ -11,7 +11,7 @@ from understudy.imitation.adastop import AdaStop, AdaStopConfig, replay
 
 # From adastop 0.1.3: MultipleAgentsComparator(n=n, K=K, B=10000, alpha=alpha), `partial_compare` after each group until
 # `is_finished`; the scores are numpy.random.default_rng(seed).normal(i * shift, 1, n * K) of learner i, to 3 digits.
-# Its thresholds are of signed differences: ours at twice its alpha are the same, as every difference has a mirror image.
+# Its thresholds are of signed differences: ours at twice its alpha are the same, as each has its mirror image.
 # (n, K, alpha, shift, seed): upper ends of `boundary`, and the decision.
 ADASTOP: dict[tuple[int, int, float, float, int], tuple[list[float], str]] = {
     (5, 1, 0.1, 1.2, 0): ([0.8394], "smaller"),

@@ -35,7 +35,7 @@ pre { background: var(--tint); padding: .7rem 1rem; overflow-x: auto; font-size:
   body { font-size: 10pt; max-width: none; padding: 0; }
   h2, h3, .caption { break-after: avoid; } tr, .lead, pre { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; } .wide { overflow: visible; }
-  table { font-size: 8pt; } td { white-space: normal; } video { display: none; }
+  table { font-size: 8pt; } td.long { min-width: 0; } video { display: none; }
 }
 """
 _LONG = 40  # characters, from which a cell may be broken into lines

@@ -155,10 +155,11 @@ def _task(task: TaskAnalysis, colours: dict[str, int]) -> Iterator[Block]:
         else "Final returns; there is no score, as a reference return is not known.",
         columns, rows, f"scores-{task.task}",
     )  # fmt: skip
-    yield Figure(
-        f"{task.task}: IQM over all environment steps, with its interval. A line across is a learner that takes none.",
-        charts.curves(task, colours), f"curves-{task.task}",
-    )  # fmt: skip
+    if any(result.acts for result in task.results):
+        yield Figure(
+            f"{task.task}: IQM over all environment steps, with its interval. A line across is a learner that takes none.",
+            charts.curves(task, colours), f"curves-{task.task}",
+        )  # fmt: skip
     yield Figure(
         f"{task.task}: every run's final {'score' if task.scored else 'return'}, IQM and interval.",
         charts.dots(task, colours), f"dots-{task.task}",
@@ -188,7 +189,7 @@ def _pairs(task: TaskAnalysis, digits: int) -> Table:
         (
             pair.first, pair.second, words[pair.decision], interval(pair.improvement, 2),
             "" if pair.difference is None else interval(pair.difference, digits),
-            "" if pair.p_value is None else f"{pair.p_value:.3g}", _optional(pair.ratio),
+            "" if pair.p_value is None else f"{pair.p_value:.3g}", _ratio(pair.ratio),
         )
         for pair in task.pairs
     ]  # fmt: skip
@@ -201,8 +202,13 @@ def _pairs(task: TaskAnalysis, digits: int) -> Table:
     )  # fmt: skip
 
 
-def _optional(found: Estimate | None) -> str:
-    return "" if found is None else interval(found, 1)
+def _ratio(found: Estimate | None) -> str:
+    """What a comparison of steps says, where there is one and both were seen to get there."""
+    if found is None:
+        return ""
+    if math.isinf(found.low):
+        return "2nd not reached"
+    return "1st not reached" if found.high == 0 else interval(found, 1)
 
 
 def _steps(results: Sequence[LearnerResult]) -> Iterator[Block]:

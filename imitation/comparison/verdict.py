@@ -29,7 +29,8 @@ def _of_task(task: TaskAnalysis) -> list[str]:
     of = "the expert's score" if task.scored else "return, as no score is known"
     digits = 3 if task.scored else 1
     runs = f"{best.runs} run{'s' if best.runs > 1 else ''}"
-    said = [f"On {task.task} {best.learner} comes first: IQM {interval(best.iqm, digits)} of {of} over {runs}."]
+    place = "comes first: IQM" if len(task.summaries) > 1 else "has an IQM of"
+    said = [f"On {task.task} {best.learner} {place} {interval(best.iqm, digits)} of {of} over {runs}."]
     for winners, losers in _better(task).items():
         verb = "is" if len(winners) == 1 else "are"
         said.append(f"On {task.task} {listed(winners)} {verb} better than {listed(losers)}.")
