@@ -9,7 +9,7 @@ reward alone, in the same body or in another (Fu et al. 2018, arXiv 1710.11248; 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -24,7 +24,7 @@ from .evaluation import play
 from .parts import Setting
 from .randomness import Generators
 from .replay import Batch
-from .rewards import FixedReward, LogProb, Reward
+from .rewards import FixedReward, Reward
 
 FIRST_SEED = 20_000_000  # of the episodes that rewards are judged on, where neither trainings nor evaluations are
 NOISE = (0.0, 0.1, 0.3, 0.6, 1.0)  # shares of random actions
@@ -86,17 +86,6 @@ class FrozenReward(FixedReward):
     def relabel(self, batch: Batch) -> Tensor:
         """The rewards (R, B) of the reward within."""
         return self._learned.relabel(batch)
-
-    def update(
-        self,
-        expert: Batch,
-        learner: Batch,
-        ended: tuple[Tensor, Tensor],
-        generators: Generators,
-        log_prob: LogProb | None = None,
-    ) -> Mapping[str, Tensor]:
-        """Nothing: it is frozen."""
-        return {}
 
     def training_state(self) -> dict[str, Tensor]:
         """That of the reward within."""

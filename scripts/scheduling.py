@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from ..imitation.comparison.locks import HeldError, is_held
 from ..imitation.comparison.matrix import Cell, Matrix
 from ..robots import InputError
 from .cell import beside
 from .launchers import Job, Launcher, cell_command
+from .signals import Signals
 
 _POLL = 0.3  # seconds between looks at the processes
 _STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)
@@ -36,13 +33,14 @@ def run_cells(matrix: Matrix, launcher: Launcher, show: Callable[[], None]) -> N
     Errors: :class:`StoppedError` after SIGINT or SIGTERM; a second one ends at once and leaves the cells to themselves.
     """
     scheduler = _Scheduler(matrix, launcher)
-    with _Signals() as signals:
-        while scheduler.step(signals.received):
+    with Signals() as signals:
+        while scheduler.step(signals.received()):
             show()
             time.sleep(_POLL)
     show()
-    if signals.received is not None:
-        raise StoppedError(signals.received, matrix.directory)
+    name = signals.received()
+    if name is not None:
+        raise StoppedError(name, matrix.directory)
 
 
 class _Scheduler:
@@ -117,26 +115,3 @@ def _last_words(log: Path, code: int) -> str:
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
     return f"exit code {code}: {said}"
-
-
-class _Signals:
-    """While it is open, the first SIGINT or SIGTERM is noted; a second one ends the process."""
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            os._exit(128 + number)
-        self.received = signal.Signals(number).name
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

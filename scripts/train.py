@@ -6,10 +6,8 @@ import datetime
 import json
 import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hydra
@@ -31,6 +29,7 @@ from .build import Built, build, resolve_data
 from .options import run_command
 from .report import Reporter, learning_curve, result, table
 from .settings import AXES, check_choices, compose, each_of_sweep, leave_out_others, prepared
+from .signals import Signals
 from .train_help import train_help
 
 FLAGS = ("--help", "--multirun", "-m", "--cfg", "-c", "--resolve")
@@ -174,7 +173,7 @@ def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | N
         _describe(directory, values, built, resumed_at=run.training.steps)
     reporter = Reporter(run, values, built.notes, quiet=bool(values["quiet"]))
     try:
-        with _Signals() as signals, reporter:
+        with Signals() as signals, reporter:
             progress = run.fit(reporter, signals.received)
         about = {name: values[name] for name in ("learner", "task", "data")} | {"versions": versions()}
         about["disturbances"] = built.training.task.disturbances.to_values()
@@ -201,33 +200,6 @@ class Stopped(InputError):
         lost = "it cannot go on, for its demonstrations were in memory"
         super().__init__(f"stopped by {name} at step {step}: {onward if resumable else lost}")
         self.code = 128 + signal.Signals[name].value
-
-
-class _Signals:
-    """While it is open, SIGINT and SIGTERM ask the training to stop after the piece of work in hand."""
-
-    def __init__(self) -> None:
-        self._name: str | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def received(self) -> str | None:
-        return self._name
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._name = signal.Signals(number).name
-        # A second one ends the process at once: the checkpoint may be what hangs.
-        signal.signal(number, self._before[signal.Signals(number)])
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is not threading.main_thread():
-            return self  # only the main thread may handle signals: whoever runs us elsewhere handles them
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def check_directory(values: dict[str, Any]) -> None:

@@ -295,6 +295,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_cells_and_the_same_command_goes_on(whole: Path, data_file: Path, tmp_path: Path) -> None:
     directory = tmp_path / "comparison"
     given = arguments(directory, data_file, "processes=2")
@@ -309,10 +310,10 @@ def test_a_signal_stops_all_cells_and_the_same_command_goes_on(whole: Path, data
     assert outcome(directory) == outcome(whole)
 
 
-def killed_and_restarted(given: list[str], directory: Path, tmp_path: Path, seed: int) -> None:
+def killed_and_restarted(given: list[str], directory: Path, tmp_path: Path, seed: int, *, times: int) -> None:
     """Kill the comparison, and by chance cells of it, at random moments; then let it end."""
     chance = random.Random(seed)
-    for _ in range(2):
+    for _ in range(times):
         process = start(given, tmp_path / "log")
         wait_for(lambda: list(directory.glob("cells/*/*/*.lock")))
         time.sleep(chance.uniform(0, 4))
@@ -326,7 +327,7 @@ def killed_and_restarted(given: list[str], directory: Path, tmp_path: Path, seed
 
 def test_a_killed_comparison_loses_and_repeats_nothing(whole: Path, data_file: Path, tmp_path: Path) -> None:
     directory = tmp_path / "comparison"
-    killed_and_restarted(arguments(directory, data_file), directory, tmp_path, seed=0)
+    killed_and_restarted(arguments(directory, data_file), directory, tmp_path, seed=0, times=1)
     assert outcome(directory) == outcome(whole)
     for result in directory.glob("cells/*/*/*/result.json"):
         rows = list(csv.DictReader((result.parent / "metrics.csv").read_text().splitlines()))
@@ -348,7 +349,7 @@ def test_twelve_cells_killed_at_random_are_as_if_unbroken(seed: int, data_file: 
     given = [option for option in given if not option.startswith("directory=")]
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     assert main([*given, f"directory={unbroken}"]) == 0
-    killed_and_restarted([*given, f"directory={broken}"], broken, tmp_path, seed)
+    killed_and_restarted([*given, f"directory={broken}"], broken, tmp_path, seed, times=3)
     assert outcome(broken) == outcome(unbroken)
 
 

@@ -157,7 +157,7 @@ def _task(task: TaskAnalysis, colours: dict[str, int]) -> Iterator[Block]:
     )  # fmt: skip
     if any(result.acts for result in task.results):
         yield Figure(
-            f"{task.task}: IQM over all environment steps, with its interval. A line across is a learner that takes none.",
+            f"{task.task}: IQM over all environment steps, with its interval. A line across: one that takes none.",
             charts.curves(task, colours), f"curves-{task.task}",
         )  # fmt: skip
     yield Figure(
