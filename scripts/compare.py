@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -81,8 +83,8 @@ class StatusOptions:
 class ImportOptions:
     """Take finished trainings into a comparison, new or old, and write its report.
 
-    Their settings have to be what today's presets make of their commands, and equal for all learners of a task where it
-    matters: data and evaluation. A training at another commit than this one is refused unless told otherwise.
+    Their settings have to be what today's presets make of their commands, and data and episodes of evaluation those of
+    the task's other learners. A training at another commit than this one is refused unless told otherwise.
     """
 
     directory: Path = option("the directory of the comparison; made when it is not there")  # noqa: RUF009 (option() is dataclasses.field())
@@ -122,7 +124,8 @@ def compare(options: CompareOptions, common: Sequence[str] = ()) -> Path:
     from .standing import Display
 
     directory = (directory_of(options, common) if options.directory is None else options.directory).resolve()
-    with lock(directory / ".lock", f"another comparison is at work in {directory}"):
+    made = not directory.exists()
+    with lock(directory / ".lock", f"another comparison is at work in {directory}"), _gone_if_refused(directory, made):
         old = Matrix.read(directory) if (directory / "compare.json").is_file() else None
         plan = make_plan(options, common, None if old is None else old.plan)
         matrix = _matrix(directory, plan, old)
@@ -141,6 +144,17 @@ def compare(options: CompareOptions, common: Sequence[str] = ()) -> Path:
         if failed:
             raise FailedCellsError(failed, directory)
         return page
+
+
+@contextlib.contextmanager
+def _gone_if_refused(directory: Path, made: bool) -> Generator[None]:
+    """Leave no directory behind that was made for a comparison that never began."""
+    try:
+        yield
+    except InputError:
+        if made and not (directory / "compare.json").exists():
+            shutil.rmtree(directory)
+        raise
 
 
 class FailedCellsError(InputError):
@@ -214,7 +228,8 @@ def _import(arguments: list[str]) -> None:
     if not runs:
         raise InputError("compare import: name run directories, like runs/hopper/hype/2026-11-20_12-00-00")
     directory = options.directory.resolve()
-    with lock(directory / ".lock", f"another comparison is at work in {directory}"):
+    made = not directory.exists()
+    with lock(directory / ".lock", f"another comparison is at work in {directory}"), _gone_if_refused(directory, made):
         old = Matrix.read(directory) if (directory / "compare.json").is_file() else None
         test = AdaStopConfig(level=options.level)
         matrix = import_runs(directory, runs, old, test, any_commit=options.any_commit, make=_matrix)

@@ -66,6 +66,7 @@ def import_runs(
     commit, or which the comparison has already; nothing is copied then.
     """
     runs = [_read(path, any_commit=any_commit) for path in paths]
+    _check_alike(runs)
     labels = _labels(runs, None if old is None else old.plan)
     plan = _plan(runs, labels, None if old is None else old.plan, test)
     matrix = make(directory, plan, old)
@@ -115,6 +116,27 @@ def _read(path: Path, *, any_commit: bool) -> _Run:
     if differ:
         raise InputError(f"{path}: its settings no longer hold ({', '.join(differ[:5])}): train it anew")
     return _Run(path, values, options)
+
+
+def _check_alike(runs: Sequence[_Run]) -> None:
+    """Refuse to compare learners of a task by other data or other evaluations. Errors: :class:`InputError`."""
+    for group in ("data", "evaluation"):
+        first: dict[str, _Run] = {}
+        for run in runs:
+            if group == "data" and run.values["data"]["name"] is None:
+                continue  # it learns from the task's own reward
+            before = first.setdefault(run.task, run)
+            one, two = (dict(_flat(each.values[group])) for each in (before, run))
+            differ = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+            if "name" in differ and Path(str(one["name"])).name == Path(str(two["name"])).name:
+                differ.remove("name")  # the same file elsewhere
+            if group == "evaluation" and "every" in differ:
+                differ.remove("every")  # learners that only clone count updates
+            if differ:
+                raise InputError(
+                    f"{before.path} and {run.path} have other {group} ({', '.join(differ)}): that is no comparison of "
+                    "learners; make one of each kind"
+                )
 
 
 def _differences(stored: Mapping[str, Any], today: Mapping[str, Any], options: Sequence[str]) -> list[str]:

@@ -209,7 +209,7 @@ def test_bad_input_is_told_before_anything_is_trained(
     error = capsys.readouterr().err
     assert said in error
     assert len(error.strip().splitlines()) == 1
-    assert not (directory / "compare.json").exists()
+    assert not directory.exists()
 
 
 def test_other_settings_in_the_same_directory_are_refused(
@@ -268,7 +268,19 @@ def test_other_trainings_are_not_imported(
     target = tmp_path / "imported"
     assert main(["import", str(tmp_path / "run"), f"directory={target}", "any_commit=true"]) == 2
     assert said in capsys.readouterr().err
-    assert not (target / "compare.json").exists()
+    assert not target.exists()
+
+
+def test_trainings_by_other_evaluations_are_not_compared(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [tmp_path / "runs" / str(index) for index in range(2)]
+    for name, run in zip(outcome(whole), runs, strict=True):
+        shutil.copytree(whole / "cells" / name, run)
+    replace(runs[1] / "config.yaml", "episodes: 2", "episodes: 5")
+    replace(runs[1] / "run.json", "evaluation.episodes=2", "evaluation.episodes=5")
+    assert main(["import", *map(str, runs), f"directory={tmp_path / 'imported'}", "any_commit=true"]) == 2
+    assert "have other evaluation (episodes)" in capsys.readouterr().err
 
 
 def test_trainings_of_another_commit_are_not_imported(
