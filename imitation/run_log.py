@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,26 @@ def versions() -> dict[str, str]:
         if importlib.util.find_spec(package.replace("-", "_")) is not None:
             found[package] = importlib.metadata.version(package)
     return found
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of the code in use, with `-dirty` where files of its checkout differ; none outside a checkout."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str | None:
+        try:
+            said = subprocess.run(
+                ["git", *arguments], cwd=here.parent, capture_output=True, text=True, timeout=10, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return said.stdout.strip() if said.returncode == 0 else None
+
+    # Installed into an environment within somebody's repository, it is not a file of that.
+    if git("ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return git("describe", "--always", "--abbrev=12", "--dirty", "--exclude=*")
 
 
 def hardware(device: torch.device | str) -> dict[str, Any]:

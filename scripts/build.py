@@ -67,9 +67,9 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
         if given is not None:
             check_environment(given.source, task, Recorded(given.environment_id, given.environment_keywords))
     if demonstrations is None:
-        demonstrations = _demonstrations(config, task)
+        demonstrations = read_demonstrations(config, task)
     if offline is None:
-        offline = _demonstrations(config, task, "offline")
+        offline = read_demonstrations(config, task, "offline")
     first = _count(config, "seed", least=0)
     if first > _LARGEST_SEED:
         raise InputError(f"seed={first}: a number of at most {_LARGEST_SEED} is expected")
@@ -201,7 +201,8 @@ def _names(config: Values, which: str) -> list[str]:
     )
 
 
-def _demonstrations(config: Values, task: Task, which: str = "data") -> Demonstrations | None:
+def read_demonstrations(config: Values, task: Task, which: str = "data") -> Demonstrations | None:
+    """The demonstrations that a configuration names, or its offline data; none where it names none."""
     data, names = config[which], _names(config, which)
     if not names:
         return None

@@ -6,10 +6,8 @@ import datetime
 import json
 import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hydra
@@ -24,13 +22,14 @@ from ..imitation.checkpoint import load_checkpoint
 from ..imitation.files import read_json, write_json, write_text
 from ..imitation.fit import Run
 from ..imitation.policy import Policy
-from ..imitation.run_log import hardware, versions
+from ..imitation.run_log import commit, hardware, versions
 from ..imitation.training import State
 from ..robots import InputError
 from .build import Built, build, resolve_data
 from .options import run_command
 from .report import Reporter, learning_curve, result, table
 from .settings import AXES, check_choices, compose, each_of_sweep, leave_out_others, prepared
+from .signals import Signals
 from .train_help import train_help
 
 FLAGS = ("--help", "--multirun", "-m", "--cfg", "-c", "--resolve")
@@ -97,7 +96,7 @@ def _check_sweep(options: Sequence[str]) -> None:
     directories: set[str] = set()
     for arguments in each_of_sweep(options):
         config, learner = compose(arguments)
-        values = {**_resolved(config), "learner": learner}
+        values = {**resolved(config), "learner": learner}
         check_directory(values)
         if values["directory"] in directories:
             raise InputError(f"directory={values['directory']}: each run of a sweep needs its own: leave it out")
@@ -112,7 +111,7 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
 
     Errors: :class:`InputError` for anything that does not fit, before the run directory is made.
     """
-    values = _resolved(config)
+    values = resolved(config)
     values["learner"] = learner
     if values["resume"] is None:
         check_directory(values)
@@ -121,7 +120,7 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
         summary = _fit(values, _new_directory(values), built, None)
     else:
         path = Path(str(values["resume"]))
-        directory, values = _resumed(path, values, arguments)
+        directory, values = stored_configuration(path, values, arguments)
         state = load_checkpoint(path)
         summary = _fit(values, directory, build(values), state)
     print(json.dumps(summary), flush=True)
@@ -141,7 +140,7 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     given = {"task": demonstrations.task_name, "quiet": True, **options}
     arguments = [f"{name}={_as_text(value)}" for name, value in given.items()]
     config, _ = compose([f"learner={learner}", *arguments])
-    values = _resolved(config)
+    values = resolved(config)
     values["learner"] = learner
     episodes = len(demonstrations.starts)
     values["data"] |= {"name": demonstrations.source, "in_memory": True, "episodes": episodes}
@@ -151,7 +150,7 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     return Policy.from_pretrained(summary["policy"])
 
 
-def _resolved(config: DictConfig) -> dict[str, Any]:
+def resolved(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain values. Errors: :class:`InputError` for a reference to what it does not have."""
     try:
         return OmegaConf.to_container(config, resolve=True)  # pyright: ignore
@@ -175,7 +174,7 @@ def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | N
         _describe(directory, values, built, resumed_at=run.training.steps)
     reporter = Reporter(run, values, built.notes, quiet=bool(values["quiet"]))
     try:
-        with _Signals() as signals, reporter:
+        with Signals() as signals, reporter:
             progress = run.fit(reporter, signals.received)
         about = {name: values[name] for name in ("learner", "task", "data")} | {"versions": versions()}
         about["disturbances"] = built.training.task.disturbances.to_values()
@@ -202,33 +201,6 @@ class Stopped(InputError):
         lost = "it cannot go on, for its demonstrations were in memory"
         super().__init__(f"stopped by {name} at step {step}: {onward if resumable else lost}")
         self.code = 128 + signal.Signals[name].value
-
-
-class _Signals:
-    """While it is open, SIGINT and SIGTERM ask the training to stop after the piece of work in hand."""
-
-    def __init__(self) -> None:
-        self._name: str | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def received(self) -> str | None:
-        return self._name
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._name = signal.Signals(number).name
-        # A second one ends the process at once: the checkpoint may be what hangs.
-        signal.signal(number, self._before[signal.Signals(number)])
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is not threading.main_thread():
-            return self  # only the main thread may handle signals: whoever runs us elsewhere handles them
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def check_directory(values: dict[str, Any]) -> None:
@@ -259,7 +231,9 @@ def _new_directory(values: dict[str, Any]) -> Path:
             raise InputError(f"cannot write {directory}: {error.strerror}") from error
 
 
-def _resumed(path: Path, values: dict[str, Any], arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+def stored_configuration(
+    path: Path, values: Mapping[str, Any], arguments: Sequence[str] = ()
+) -> tuple[Path, dict[str, Any]]:
     """The run directory of a run or checkpoint, and its configuration with what may change on the way."""
     directory = path if (path / "config.yaml").is_file() else path.parent.parent
     if not (directory / "config.yaml").is_file():
@@ -309,7 +283,7 @@ def _completed(stored: dict[str, Any], file: Path) -> dict[str, Any]:
     return merged(values, stored)
 
 
-def _merged(stored: dict[str, Any], values: dict[str, Any], argument: str) -> Any:
+def _merged(stored: dict[str, Any], values: Mapping[str, Any], argument: str) -> Any:
     group, key = argument.partition("=")[0].split(".")[:2]
     return {**stored[group], key: values[group][key]}
 
@@ -325,6 +299,7 @@ def _describe(directory: Path, values: dict[str, Any], built: Built, resumed_at:
     write_text(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
     about = {
         "versions": versions(),
+        "commit": commit(),
         "hardware": hardware(built.device),
         "precision": str(built.precision).removeprefix("torch."),
         "threads": torch.get_num_threads(),
