@@ -2,6 +2,7 @@
 
 from .disturbances import Disturbances
 from .errors import InputError, nearest
+from .health import Health
 from .navigation import Controller
 from .simulation import (
     PURPOSES,
@@ -25,6 +26,7 @@ __all__ = [
     "Controller",
     "Disturbances",
     "Goal",
+    "Health",
     "InputError",
     "Purpose",
     "SimulatorState",

@@ -25,9 +25,11 @@ from ..imitation.offline import BehaviourCloning, CloningConfig
 from ..imitation.offline_agent import OfflineConfig, OfflineTraining
 from ..imitation.on_policy import OnPolicyConfig, OnPolicyTraining
 from ..imitation.parts import Setting
-from ..imitation.rewards import ImplicitReward
+from ..imitation.resets import InitialResets, Resets
+from ..imitation.rewards import ImplicitReward, Reward, TaskReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
+from ..imitation.worlds import ModelConfig, ModelWorld
 from ..robots import Disturbances, InputError, Task, find_task
 from .parts import check_fit, make_part
 from .terminal import fetching
@@ -302,7 +304,9 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     missing = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] == "none"]
     if missing:
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
-    agent, reward, resets = (make_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
+    imagined = config["world"]["kind"] == "model"
+    agent, reward = (make_part(axis, config, setting) for axis in ("agent", "reward"))
+    resets = make_part("resets", config, dataclasses.replace(setting, imagined=imagined))
     mixed = config["mixture"]["kind"] == "hybrid"
     share, task = expert_share(config["mixture"]["expert_share"] if mixed else 0.0), setting.task
     hybrid = any(value for _, value in share)
@@ -324,10 +328,12 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
     else:
         notes.append(f"early ends: {getattr(agent, 'early_ends', reward.early_ends)}")
-    notes.append(f"resets: {resets.about}")
+    notes.append(f"{'starts of roll-outs in the model' if imagined else 'resets'}: {resets.about}")
     steps = _count(config, "steps")
     more: dict[str, Any] = {"steps": steps, "expert_share": share}
-    parts = (agent, reward, resets, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
+    world = _model(config, setting, reward, resets) if imagined else None
+    episodes = InitialResets() if imagined else resets
+    parts = (agent, reward, episodes, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
     if config["loop"]["kind"] == "on_policy":
         settings = settings_of(OnPolicyConfig, config["loop"], "loop", steps=steps)
         rounds = OnPolicyTraining(settings, task, *parts)
@@ -336,8 +342,19 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         return rounds
     if config["loop"]["kind"] == "rounds":
         check_rounds(reward)
-        return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)
-    return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts)
+        return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts, world)
+    return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts, world)
+
+
+def _model(config: Values, setting: Setting, reward: Reward, starts: Resets) -> ModelWorld:
+    """The learned world. Errors: :class:`InputError` for what cannot be learned in it."""
+    if config["loop"]["kind"] == "on_policy":
+        raise InputError("world=model: loop=on_policy improves its policy by whole episodes: choose loop=interactive")
+    if isinstance(reward, TaskReward):
+        raise InputError("reward=task: world=model does not learn the task's reward: choose world=simulator")
+    if setting.demonstrations is not None:
+        setting.demonstrations.need_actions("world=model", "choose world=simulator")
+    return ModelWorld.create(settings_of(ModelConfig, config["world"], "world"), setting, starts)
 
 
 def expert_share(value: Any) -> tuple[tuple[int, float], ...]:

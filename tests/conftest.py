@@ -36,6 +36,11 @@ HYBRID = (
     "reward.update_every=5",
 )
 SCORE = (*HYBRID, "reward.expert_updates=50", "reward.levels=4")
+MODEL = (
+    "world.members=2", "world.elites=1", "world.hidden=[8,8]", "world.batch_size=32", "world.epochs=2",
+    "world.fit_every=100", "world.model_steps=4", "world.horizon=[[0,1],[200,3]]", "world.buffer_size=400",
+    "world.diagnose_every=200",
+)  # fmt: skip
 SQIL = (*INTERACTIVE, "loop.updates_per_step=1")
 ROUNDS = (
     "steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.update_every=20", "loop.round_steps=100",
@@ -61,6 +66,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "dagger": (*DAGGER, "loop.expert_acts=0.5"),
     "sac": INTERACTIVE,
     "hype": HYBRID,
+    "hyper": (*HYBRID, *MODEL),
     "mm": HYBRID,
     "bc_reg": HYBRID,
     "dac": HYBRID,
