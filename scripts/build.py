@@ -25,15 +25,14 @@ from ..imitation.offline import BehaviourCloning, CloningConfig
 from ..imitation.offline_agent import OfflineConfig, OfflineTraining
 from ..imitation.on_policy import OnPolicyConfig, OnPolicyTraining
 from ..imitation.parts import Setting
-from ..imitation.resets import InitialResets, Resets
-from ..imitation.rewards import ImplicitReward, Reward, TaskReward
+from ..imitation.resets import InitialResets
+from ..imitation.rewards import ImplicitReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
-from ..imitation.worlds import ModelConfig, ModelWorld
 from ..robots import Disturbances, InputError, Task, find_task
-from .parts import check_fit, make_part
+from .parts import check_fit, make_part, make_world
 from .terminal import fetching
-from .values import settings_of
+from .values import expert_share, settings_of
 
 logger = logging.getLogger(__name__)
 Values = Mapping[str, Any]
@@ -267,9 +266,11 @@ def _dagger(config: Values, setting: Setting, notes: list[str]) -> Training:
 
 
 def _offline(config: Values, setting: Setting, notes: list[str]) -> Training:
-    for axis in ("mixture", "resets"):
-        if config[axis]["kind"] != "none":
-            raise InputError(f"{axis}={config[axis]['kind']}: loop=offline never acts in the task: choose {axis}=none")
+    for axis, usual in (("mixture", "none"), ("resets", "none"), ("world", "simulator")):
+        if config[axis]["kind"] != usual:
+            raise InputError(
+                f"{axis}={config[axis]['kind']}: loop=offline never acts in the task: choose {axis}={usual}"
+            )
     if setting.demonstrations is None:
         raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
     setting.demonstrations.need_actions("loop=offline", "choose learner=smiling")
@@ -291,6 +292,7 @@ def _offline(config: Values, setting: Setting, notes: list[str]) -> Training:
 def _only_demonstrations(config: Values, setting: Setting) -> Demonstrations:
     """For loops that regress on expert actions. Errors: :class:`InputError` for any other axis, or without data."""
     unused = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] != "none"]
+    unused += ["world"] if config["world"]["kind"] != "simulator" else []
     if unused:
         chosen = f"{unused[0]}={config[unused[0]]['kind']}"
         raise InputError(f"{chosen}: loop={config['loop']['kind']} regresses on actions and has no {unused[0]}")
@@ -331,7 +333,7 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     notes.append(f"{'starts of roll-outs in the model' if imagined else 'resets'}: {resets.about}")
     steps = _count(config, "steps")
     more: dict[str, Any] = {"steps": steps, "expert_share": share}
-    world = _model(config, setting, reward, resets) if imagined else None
+    world = make_world(config, setting, reward, resets) if imagined else None
     episodes = InitialResets() if imagined else resets
     parts = (agent, reward, episodes, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
     if config["loop"]["kind"] == "on_policy":
@@ -344,32 +346,6 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         check_rounds(reward)
         return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts, world)
     return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts, world)
-
-
-def _model(config: Values, setting: Setting, reward: Reward, starts: Resets) -> ModelWorld:
-    """The learned world. Errors: :class:`InputError` for what cannot be learned in it."""
-    if config["loop"]["kind"] == "on_policy":
-        raise InputError("world=model: loop=on_policy improves its policy by whole episodes: choose loop=interactive")
-    if isinstance(reward, TaskReward):
-        raise InputError("reward=task: world=model does not learn the task's reward: choose world=simulator")
-    if setting.demonstrations is not None:
-        setting.demonstrations.need_actions("world=model", "choose world=simulator")
-    return ModelWorld.create(settings_of(ModelConfig, config["world"], "world"), setting, starts)
-
-
-def expert_share(value: Any) -> tuple[tuple[int, float], ...]:
-    """A share, or a schedule [[batch number, share], …], as points. Errors: :class:`InputError`."""
-    points: Any = [[0, value]] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-    try:
-        shares = tuple((int(batch), float(share)) for batch, share in points)
-    except (TypeError, ValueError):
-        shares = ()
-    ascending = [batch for batch, _ in shares] == sorted({batch for batch, _ in shares})
-    if not shares or not ascending or not all(0 <= share <= 1 for _, share in shares):
-        raise InputError(
-            f"mixture.expert_share={value}: a share between 0 and 1, or ascending points [[batch,share],…]"
-        )
-    return shares
 
 
 def _text(values: Values, key: str) -> str:

@@ -269,6 +269,16 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         "loop.goals=false tells no goal",
     ),
     (
+        lambda config: config.world.get("uncertainty") in ("none", "truncate"),
+        ("world.uncertainty_weight",),
+        "world.uncertainty=none and truncate change no reward, so it changes nothing",
+    ),
+    (
+        lambda config: config.world.get("uncertainty") in ("none", "penalise", "explore"),
+        ("world.uncertainty_limit",),
+        "only world.uncertainty=truncate has a limit",
+    ),
+    (
         lambda config: config.loop.kind == "offline",
         ("agent.regularised", "agent.absorbing"),
         "loop=offline has the expert's rows alone",
