@@ -47,9 +47,9 @@ class DynamicsConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     batch_size: int = 256
-    epochs: int = 20
+    epochs: int = 15
     patience: int = 3
-    demonstrated: float = 0.25
+    demonstrated: float = 0.1
 
 
 class Dynamics(nn.Module):

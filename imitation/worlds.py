@@ -130,14 +130,14 @@ class ModelConfig(DynamicsConfig):
     (:class:`~.world_diagnosis.WorldDiagnosis`), which are counted as evaluation.
     """
 
-    fit_every: int = 250
+    fit_every: int = 500
     model_steps: int = 100
-    horizon: tuple[tuple[int, int], ...] = ((0, 1), (5_000, 5))
+    horizon: tuple[tuple[int, int], ...] = ((0, 2), (3_000, 6))
     buffer_size: int = 100_000
     uncertainty: Literal["none", "penalise", "truncate", "explore"] = "none"
     uncertainty_weight: float = 0.1
     uncertainty_limit: float = 2.0
-    diagnose_every: int = 2_500
+    diagnose_every: int = 2_000
 
 
 class ModelWorld:

@@ -269,14 +269,9 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         "loop.goals=false tells no goal",
     ),
     (
-        lambda config: config.world.get("uncertainty") in ("none", "truncate"),
-        ("world.uncertainty_weight",),
-        "world.uncertainty=none and truncate change no reward, so it changes nothing",
-    ),
-    (
-        lambda config: config.world.get("uncertainty") in ("none", "penalise", "explore"),
-        ("world.uncertainty_limit",),
-        "only world.uncertainty=truncate has a limit",
+        lambda config: config.world.get("uncertainty") == "none",
+        ("world.uncertainty_weight", "world.uncertainty_limit"),
+        "world.uncertainty=none makes nothing of it",
     ),
     (
         lambda config: config.loop.kind == "offline",

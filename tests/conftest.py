@@ -88,6 +88,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "guitar": HYBRID,
     "hype_guitar": HYBRID,
     "hype_reference": ROUNDS,
+    "hyper_reference": (*ROUNDS, *MODEL, "reward.members=2", "loop.updates_per_step=1"),
     "mm_reference": ROUNDS,
     "bc_reg_reference": ROUNDS,
     "filter_reference": ROUNDS,

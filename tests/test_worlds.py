@@ -273,7 +273,7 @@ def test_other_learners_learn_in_it_too(make: Make, options: tuple[str, ...]) ->
         (("sac", "world=model"), "does not learn the task's reward"),
         (("gail", "world=model"), "loop=on_policy"),
         (("bc", "world=model"), "has no world"),
-        (("hyper", "world.uncertainty=none", "world.uncertainty_weight=1"), "changes nothing"),
+        (("hyper", "world.uncertainty=none", "world.uncertainty_weight=1"), "makes nothing of it"),
     ],
 )
 def test_what_cannot_be_learned_in_it_is_refused(
