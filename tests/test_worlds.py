@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from conftest import Make, run_to, same_state
+from conftest import LEARNERS, SMALL, Make, last_of_each, run_to, same_state
 from torch import Tensor
 
 from understudy.datasets import Demonstrations
@@ -23,6 +25,7 @@ from understudy.imitation.resets import InitialResets
 from understudy.imitation.world_diagnosis import open_loop, open_loop_errors
 from understudy.imitation.worlds import ModelConfig, ModelWorld, Numbers, roll_out
 from understudy.robots import TASKS, InputError, TaskBatch, find_task
+from understudy.scripts.train import main
 
 A, B = torch.tensor([[0.9, 0.2], [-0.1, 0.8]]), torch.tensor([[0.5, -0.3]])
 NOISE = torch.tensor([0.05, 0.2])
@@ -316,3 +319,20 @@ def test_more_rows_at_once_are_as_one_by_one() -> None:
     many.extend(rows[:, 4:])
     assert torch.equal(one.rows, many.rows)
     assert one.added == many.added == 7
+
+
+def test_the_table_the_result_and_the_picture_of_a_run(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [option for option in last_of_each(*SMALL, *LEARNERS["hyper"]) if not option.startswith("quiet=")]
+    assert main(["learner=hyper", *small, f"data={data_file}", f"directory={tmp_path / 'run'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "model" in printed
+    assert "updates" in printed
+    result = json.loads(printed.strip().splitlines()[-1])
+    assert result["updates"] == 140
+    assert result["model_steps"] > result["steps"]["policy"] == 200
+    assert (tmp_path / "run" / "world.png").stat().st_size > 10_000
+    logged = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0].split(",")
+    diagnosed = {"model_coverage", "open_loop_5_visited", "open_loop_25_expert", "return_model_initial"}
+    assert diagnosed <= set(logged)
