@@ -32,13 +32,13 @@ def world_picture(directory: Path) -> Path | None:
         if found is not None:
             colour = f"C{('visited', 'initial', 'expert').index(found[2])}"
             steps = "step" if found[1] == "1" else "steps"
-            errors.plot(*curve, styles[found[1]], color=colour, label=f"{found[1]} {steps}, {found[2]}")
+            errors.plot(*curve, styles[found[1]], color=colour, marker=".", label=f"{found[1]} {steps}, {found[2]}")
         if name.startswith("return_"):
             what, where = name.removeprefix("return_").split("_", 1)
             colour = f"C{('visited', 'initial', 'expert').index(where)}"
-            returns.plot(*curve, "-" if what == "real" else "--", color=colour, label=f"{what}, {where}")
-    calibration.plot(*curves["model_coverage"], label="within the 95 % interval")
-    calibration.plot(*curves["model_variance_ratio"], label="squared error / variance")
+            returns.plot(*curve, "-" if what == "real" else "--", color=colour, marker=".", label=f"{what}, {where}")
+    calibration.plot(*curves["model_coverage"], marker=".", label="within the 95 % interval")
+    calibration.plot(*curves["model_variance_ratio"], marker=".", label="squared error / variance")
     calibration.axhline(0.95, color="grey", linewidth=1, linestyle=":")
     calibration.axhline(1.0, color="grey", linewidth=1, linestyle="--")
     errors.set_yscale("log")
