@@ -157,8 +157,9 @@ class ModelWorld:
             )
         if config.elites > config.members:
             raise InputError(f"world.elites={config.elites}: there are world.members={config.members}")
-        ascending = [step for step, _ in config.horizon] == sorted({step for step, _ in config.horizon})
-        if not config.horizon or not ascending or any(length < 1 for _, length in config.horizon):
+        points = [point for point in config.horizon if len(point) == 2 and point[1] >= 1]
+        ascending = [step for step, _ in points] == sorted({step for step, _ in points})
+        if not points or len(points) < len(config.horizon) or not ascending:
             raise InputError("world.horizon: ascending points [[step,horizon],…] with horizons from 1 are expected")
         for run in range(len(setting.seeds)):  # a way to start that it has not is known before anything begins
             starts.imagined(run, 0)

@@ -273,6 +273,7 @@ def test_other_learners_learn_in_it_too(make: Make, options: tuple[str, ...]) ->
         (("hyper", "resets=roll_in", "resets.updates=1"), "RollInStart starts in the simulator"),
         (("hyper", "world.elites=3"), "there are world.members=2"),
         (("hyper", "world.horizon=[[5,1],[5,2]]"), "ascending points"),
+        (("hyper", "world.horizon=[[5]]"), "ascending points"),
         (("sac", "world=model"), "does not learn the task's reward"),
         (("gail", "world=model"), "loop=on_policy"),
         (("bc", "world=model"), "has no world"),
