@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from .capture import CapturedUpdate, Update
 from .replay import Mixture, Schedule
 from .resets import Resets
 from .rewards import Reward
+from .training import State
+from .worlds import SimulatorWorld, World
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,7 @@ class InteractiveTraining(ActingTraining):
     """R runs of one interactive learner, trained together.
 
     :meth:`advance` makes the next ``update_every`` environment steps and the updates that belong to them. The
-    parts do not know of each other: a task batch, an agent, a reward, a mixture and a reset distribution.
+    parts do not know of each other: a task batch, an agent, a reward, a mixture, a reset distribution and a world.
     """
 
     agent: Agent
@@ -57,12 +60,15 @@ class InteractiveTraining(ActingTraining):
         seeds: list[int],
         device: torch.device | str = "cpu",
         offline: Demonstrations | None = None,
+        world: World | None = None,
     ) -> None:
         if demonstrations is None and any(share for _, share in config.expert_share):
             raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
         self.config = config  # the same as the base's, by its own type
         super().__init__(config, task, agent, reward, resets, demonstrations, seeds, device, offline)
         self.mixture = Mixture(self.expert_rows, Schedule(config.expert_share), config.batch_size)
+        self.world: World = SimulatorWorld() if world is None else world
+        self.world.prepare(self.generators)
         self.updates = 0
         self._owed = 0.0
         self._captured: dict[int, CapturedUpdate] = {}
@@ -97,10 +103,10 @@ class InteractiveTraining(ActingTraining):
         """Make ``count`` updates of the agent, and of the reward when it is due; returns the last metrics (R,)."""
         if not count:
             return {}
-        metrics: dict[str, Tensor] = {}
+        metrics = dict(self.world.grow(self.buffer, self.expert_rows, self.agent.act, self.generators))
         size = self.config.batch_size
         self.agent.follow_ends(*self._ended.shares(self.device))
-        rows = self.mixture.sample(self.buffer, self.generators, count, self.updates)
+        rows = self.mixture.sample(self.world.rows(self.buffer), self.generators, count, self.updates)
         noise = self.generators.normal((count, self.agent.noise_rows, size, self.layout.action_size))
         expert = self._expert_batches(count, size) if self.agent.wants_expert_rows else None
         for index in range(count):
@@ -111,7 +117,8 @@ class InteractiveTraining(ActingTraining):
                 inputs = (*inputs, expert[index])
             metrics.update(self._agent_update(inputs)(*inputs))
             self.updates += 1
-        return metrics
+        counts = self.tasks.counts["evaluation"]
+        return {**metrics, **self.world.diagnose(self.steps, self.agent.act, self.reward.relabel, counts)}
 
     def _agent_update(self, inputs: tuple[Tensor, ...]) -> Update:
         """The agent's update: called as it is on the CPU, recorded at the first use of each phase on a GPU."""
@@ -128,9 +135,25 @@ class InteractiveTraining(ActingTraining):
     ) -> Mapping[str, Tensor]:
         """One agent update on packed rows (R, B, width) under the current reward; pure, so that it can be recorded."""
         batch = self.layout.batch(rows)
-        batch = batch.with_rewards(self.reward.relabel(batch))
+        batch = batch.with_rewards(self.world.adjusted(self.reward.relabel(batch), batch))
         expert = None if expert_rows is None else self.layout.batch(expert_rows)
         return {**self.agent.update(batch, noise, expert, phase), "reward": batch.rewards.mean(-1)}
+
+    def made(self) -> dict[str, np.ndarray]:
+        """What was done besides environment steps, each (R,): model steps where the world is learned, and updates."""
+        return {**self.world.made(), "updates": np.full(len(self.seeds), self.updates, np.int64)}
+
+    def state(self) -> State:
+        """Everything that decides how the training goes on, the world included."""
+        state, world = super().state(), self.world.state()
+        tensors = state.tensors | {f"world.{name}": value for name, value in world.tensors.items()}
+        return State(tensors, {**state.values, "world": world.values})
+
+    def set_state(self, state: State) -> None:
+        """Continue from :meth:`state`: on the CPU bit-equal to never having stopped."""
+        super().set_state(state)
+        # One of before there were worlds has none: it was the simulator's.
+        self.world.set_state(State(state.part("world"), state.values.get("world", {})))
 
     def _clock(self) -> dict[str, Any]:
         return {**super()._clock(), "updates": self.updates, "owed": self._owed}

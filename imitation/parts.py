@@ -22,7 +22,8 @@ class Setting:
     """What parts are made for: a task, R runs by their seeds, and the data.
 
     ``demonstrations`` are the expert's; ``offline`` other recordings of the task, by whomever. ``normaliser``
-    standardises observations for every network. ``precision`` is that of the matrix products.
+    standardises observations for every network. ``precision`` is that of the matrix products. ``imagined`` says that
+    the starts to be made are of roll-outs in a learned world, which can begin in any observation.
     """
 
     task: Task
@@ -33,6 +34,7 @@ class Setting:
     device: torch.device
     demonstrations: Demonstrations | None = None
     offline: Demonstrations | None = None
+    imagined: bool = False
 
     @property
     def sizes(self) -> tuple[int, int, int, Normaliser, torch.dtype]:

@@ -96,6 +96,10 @@ class Batch:
         """The first rows of every run."""
         return Batch(**{field.name: getattr(self, field.name)[:, :count] for field in dataclasses.fields(self)})
 
+    def where(self, rows: Tensor) -> Batch:
+        """The rows of these numbers (N,) of every run."""
+        return Batch(**{field.name: getattr(self, field.name)[:, rows] for field in dataclasses.fields(self)})
+
     def with_rewards(self, rewards: Tensor) -> Batch:
         """The same transitions under other rewards (R, B). Errors: :class:`InputError` for another shape, which would
         otherwise be stretched to this one where nobody sees it."""
@@ -123,6 +127,13 @@ class ReplayBuffer:
         slot = self.added % self.capacity
         self.rows[:, slot] = rows.to(self.rows.device)
         self.added += 1
+
+    def extend(self, rows: Tensor) -> None:
+        """Add packed rows (R, N, width), at most the capacity; the oldest go when the buffer is full."""
+        count = rows.shape[1]
+        slots = (self.added + torch.arange(count, device=self.rows.device)) % self.capacity
+        self.rows[:, slots] = rows.to(self.rows.device)
+        self.added += count
 
     def gather(self, indices: Tensor) -> Tensor:
         """Packed rows (R, ..., width) at indices (R, ...) into each run's own rows."""

@@ -26,12 +26,14 @@ from .rewards import DiscriminatorReward
 
 @dataclasses.dataclass(frozen=True)
 class RoundsConfig(InteractiveConfig):
-    """The clock of a round, besides the loop's own: ``random_steps`` here open every round."""
+    """The clock of a round, besides the loop's own: ``random_steps`` here open every round, and the agent's rate falls
+    to 0 in each if ``rate_falls``."""
 
     random_steps: int = 100
     update_every: int = 64
     round_steps: int = 5_000
     rollouts: int = 4
+    rate_falls: bool = True
 
 
 class RoundsTraining(InteractiveTraining):
@@ -53,7 +55,8 @@ class RoundsTraining(InteractiveTraining):
         self._collect(count)
         metrics: dict[str, Tensor] = {}
         if into:
-            self.agent.set_learning_rate(self.agent.learning_rate * (1 - (into + count) / config.round_steps))
+            if config.rate_falls:
+                self.agent.set_learning_rate(self.agent.learning_rate * (1 - (into + count) / config.round_steps))
             metrics.update(self.update(round(count * config.updates_per_step)))
         if self.steps % config.round_steps == 0:
             metrics.update(self._finish_round())

@@ -66,6 +66,10 @@ class Training(Protocol):
         """Environment steps by purpose, each (R,)."""
         ...
 
+    def made(self) -> Mapping[str, np.ndarray]:
+        """What was done besides environment steps, by name and each (R,): updates, and steps in a learned world."""
+        ...
+
     def state(self) -> State:
         """Everything that decides how the training goes on."""
         ...
@@ -80,7 +84,7 @@ class Training(Protocol):
 
 
 class Memoryless:
-    """What trainings share whose policies have no memory."""
+    """What most trainings share: policies without a memory, and nothing that is counted besides environment steps."""
 
     def act(self, observations: Tensor) -> Tensor:
         """Deterministic actions (R, E, A) in [−1, 1] for observations (R, E, O)."""
@@ -89,6 +93,10 @@ class Memoryless:
     def controller(self, seeds: Sequence[int] | None = None) -> Callable[[Tensor], Tensor]:
         """What acts in episodes that start together: :meth:`act`."""
         return self.act
+
+    def made(self) -> Mapping[str, np.ndarray]:
+        """Nothing that is counted."""
+        return {}
 
 
 class WithoutSteps(Memoryless):

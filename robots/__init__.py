@@ -3,6 +3,7 @@
 from .disturbances import Disturbances
 from .errors import InputError, nearest
 from .features import Feature, features_of
+from .health import Health
 from .navigation import Controller
 from .simulation import (
     PURPOSES,
@@ -27,6 +28,7 @@ __all__ = [
     "Disturbances",
     "Feature",
     "Goal",
+    "Health",
     "InputError",
     "Purpose",
     "SimulatorState",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -22,6 +23,7 @@ from .disturbances import Disturbances
 from .errors import InputError, nearest
 from .gap_maze import GOAL
 from .goal_maze import GoalMaze, robot_of
+from .health import Bound, Health, height_of_tip
 from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
 
 
@@ -41,7 +43,7 @@ class Task:
     ``horizon`` is the number of steps after which an episode is truncated. ``random_return`` is the mean
     undiscounted return of uniform random actions and ``expert_return`` that of a good controller; a score is
     normalised with them when the demonstrations do not bring their own. ``terminates`` says whether an episode
-    can end before the horizon (``health`` says when, in words). ``disturbances`` are what its robot suffers from.
+    can end before the horizon (``health`` is the rule, if known). ``disturbances`` are what its robot suffers from.
     ``succeeds`` says that a step's success is known, and in what it lies, in words. ``goal`` is where the robot is to
     go, if that is what the task is about. ``scripts`` are controllers of the task's own by name, made for its robot as
     it is.
@@ -52,7 +54,7 @@ class Task:
     horizon: int
     keywords: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     terminates: bool = True
-    health: str = ""
+    health: Health | None = None
     random_return: float | None = None
     expert_return: float | None = None
     disturbances: Disturbances = dataclasses.field(default_factory=Disturbances)
@@ -146,18 +148,21 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
         for task in (
-            Task("hopper", "Hopper-v5", 1000, health="torso above 0.7 m and within 0.2 rad of upright",
+            Task("hopper", "Hopper-v5", 1000,
+                 health=Health("torso", (Bound(0, 0.7, inf, "m"), Bound(1, -0.2, 0.2, "rad of upright"))),
                  random_return=16.9, expert_return=3700.0),
-            Task("walker2d", "Walker2d-v5", 1000, health="torso between 0.8 and 2 m and within 1 rad of upright",
+            Task("walker2d", "Walker2d-v5", 1000,
+                 health=Health("torso", (Bound(0, 0.8, 2.0, "m"), Bound(1, -1.0, 1.0, "rad of upright"))),
                  random_return=1.6, expert_return=5400.0),
             Task("halfcheetah", "HalfCheetah-v5", 1000, terminates=False,
                  random_return=-284.6, expert_return=9400.0),
-            Task("ant", "Ant-v5", 1000, _NO_CONTACT_FORCES, health="torso between 0.2 and 1 m",
+            Task("ant", "Ant-v5", 1000, _NO_CONTACT_FORCES, health=Health("torso", (Bound(0, 0.2, 1.0, "m"),)),
                  random_return=-67.2, expert_return=5000.0),
-            Task("humanoid", "Humanoid-v5", 1000, health="torso between 1 and 2 m",
+            Task("humanoid", "Humanoid-v5", 1000, health=Health("torso", (Bound(0, 1.0, 2.0, "m"),)),
                  random_return=114.6, expert_return=9800.0),
             Task("swimmer", "Swimmer-v5", 1000, terminates=False, random_return=0.8, expert_return=360.0),
-            Task("inverted-double-pendulum", "InvertedDoublePendulum-v5", 1000, health="tip above 1 m",
+            Task("inverted-double-pendulum", "InvertedDoublePendulum-v5", 1000,
+                 health=Health("tip", (Bound(height_of_tip, 1.0, inf, "m"),)),
                  random_return=49.9, expert_return=9359.0),
             Task("reacher", "Reacher-v5", 50, terminates=False, random_return=-43.0, expert_return=-4.0),
             Task("gap-maze", "understudy/GapMaze-v0", 200, terminates=False, succeeds="the disc is at the goal",

@@ -28,6 +28,9 @@ class BenchmarkOptions:
     rewards: what a learned reward costs, relabelling and its own updates, in updates of the agent that it teaches: of
     SAC with each reward against the same with the task's reward, at the defaults, on Hopper.
 
+    world: what an update of HyPER's agent costs inside its learned world, with the roll-outs that belong to it, in
+    updates outside, for several members x horizon; and what a whole fit of the ensemble costs.
+
     data: loading a file of demonstrations, alone and with the checks that training makes, against h5py reading its
     arrays, as a ratio of seconds, with the memory it takes as a ratio of the arrays'; and joining its rows one by one,
     as D4RL's own loader does. Some ten minutes: more than a million rows are timed three times at most.
@@ -40,7 +43,7 @@ class BenchmarkOptions:
     a pair of blocks.
     """
 
-    name: Literal["sac", "rewards", "data", "deploy"] = option("what to measure", "sac")
+    name: Literal["sac", "rewards", "world", "data", "deploy"] = option("what to measure", "sac")
     runs: int = option("runs in our stack", 4, at_least=1)
     precision: Literal["float32", "bfloat16", "both"] = option("our precision of matrix products", "both")
     threads: tuple[int, ...] | None = option("thread counts to measure at; 1 and all when left out", None, at_least=1)
@@ -123,9 +126,12 @@ def _comparisons(options: BenchmarkOptions, device: torch.device, precision: str
 
     from .benchmark_rewards import reward_comparisons
     from .benchmark_sac import sac_comparison
+    from .benchmark_world import world_comparisons
 
     if options.name == "rewards":
         return reward_comparisons(options.runs, device, precision)
+    if options.name == "world":
+        return world_comparisons(options.runs, device, precision)
     return [sac_comparison(options.runs, device, getattr(torch, precision))]
 
 

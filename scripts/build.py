@@ -24,13 +24,14 @@ from ..imitation.offline import BehaviourCloning, CloningConfig
 from ..imitation.offline_agent import OfflineConfig, OfflineTraining
 from ..imitation.on_policy import OnPolicyConfig, OnPolicyTraining
 from ..imitation.parts import Setting
+from ..imitation.resets import InitialResets
 from ..imitation.rewards import ImplicitReward
 from ..imitation.rounds import RoundsConfig, RoundsTraining, check_rounds
 from ..imitation.training import Training
 from ..robots import Disturbances, InputError, Task, find_task
-from .parts import check_fit, make_part
+from .parts import check_fit, make_part, make_world
 from .terminal import fetching
-from .values import settings_of
+from .values import expert_share, settings_of
 
 logger = logging.getLogger(__name__)
 Values = Mapping[str, Any]
@@ -263,9 +264,11 @@ def _dagger(config: Values, setting: Setting, notes: list[str]) -> Training:
 
 
 def _offline(config: Values, setting: Setting, notes: list[str]) -> Training:
-    for axis in ("mixture", "resets"):
-        if config[axis]["kind"] != "none":
-            raise InputError(f"{axis}={config[axis]['kind']}: loop=offline never acts in the task: choose {axis}=none")
+    for axis, usual in (("mixture", "none"), ("resets", "none"), ("world", "simulator")):
+        if config[axis]["kind"] != usual:
+            raise InputError(
+                f"{axis}={config[axis]['kind']}: loop=offline never acts in the task: choose {axis}={usual}"
+            )
     if setting.demonstrations is None:
         raise InputError("this learner needs demonstrations: give data=<bundled name or file>")
     setting.demonstrations.need_actions("loop=offline", "choose learner=smiling")
@@ -287,6 +290,7 @@ def _offline(config: Values, setting: Setting, notes: list[str]) -> Training:
 def _only_demonstrations(config: Values, setting: Setting) -> Demonstrations:
     """For loops that regress on expert actions. Errors: :class:`InputError` for any other axis, or without data."""
     unused = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] != "none"]
+    unused += ["world"] if config["world"]["kind"] != "simulator" else []
     if unused:
         chosen = f"{unused[0]}={config[unused[0]]['kind']}"
         raise InputError(f"{chosen}: loop={config['loop']['kind']} regresses on actions and has no {unused[0]}")
@@ -300,7 +304,9 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     missing = [axis for axis in ("agent", "reward", "mixture", "resets") if config[axis]["kind"] == "none"]
     if missing:
         raise InputError(f"{missing[0]}=none: loop={config['loop']['kind']} acts in the task and needs a choice")
-    agent, reward, resets = (make_part(axis, config, setting) for axis in ("agent", "reward", "resets"))
+    imagined = config["world"]["kind"] == "model"
+    agent, reward = (make_part(axis, config, setting) for axis in ("agent", "reward"))
+    resets = make_part("resets", config, dataclasses.replace(setting, imagined=imagined))
     mixed = config["mixture"]["kind"] == "hybrid"
     share, task = expert_share(config["mixture"]["expert_share"] if mixed else 0.0), setting.task
     hybrid = any(value for _, value in share)
@@ -322,10 +328,12 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         notes.append(f"early ends: none, {task.name} always lasts {task.horizon} steps")
     else:
         notes.append(f"early ends: {getattr(agent, 'early_ends', reward.early_ends)}")
-    notes.append(f"resets: {resets.about}")
+    notes.append(f"{'starts of roll-outs in the model' if imagined else 'resets'}: {resets.about}")
     steps = _count(config, "steps")
     more: dict[str, Any] = {"steps": steps, "expert_share": share}
-    parts = (agent, reward, resets, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
+    world = make_world(config, setting, reward, resets) if imagined else None
+    episodes = InitialResets() if imagined else resets
+    parts = (agent, reward, episodes, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
     if config["loop"]["kind"] == "on_policy":
         settings = settings_of(OnPolicyConfig, config["loop"], "loop", steps=steps)
         rounds = OnPolicyTraining(settings, task, *parts)
@@ -334,23 +342,8 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
         return rounds
     if config["loop"]["kind"] == "rounds":
         check_rounds(reward)
-        return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts)
-    return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts)
-
-
-def expert_share(value: Any) -> tuple[tuple[int, float], ...]:
-    """A share, or a schedule [[batch number, share], …], as points. Errors: :class:`InputError`."""
-    points: Any = [[0, value]] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-    try:
-        shares = tuple((int(batch), float(share)) for batch, share in points)
-    except (TypeError, ValueError):
-        shares = ()
-    ascending = [batch for batch, _ in shares] == sorted({batch for batch, _ in shares})
-    if not shares or not ascending or not all(0 <= share <= 1 for _, share in shares):
-        raise InputError(
-            f"mixture.expert_share={value}: a share between 0 and 1, or ascending points [[batch,share],…]"
-        )
-    return shares
+        return RoundsTraining(settings_of(RoundsConfig, config["loop"], "loop", **more), task, *parts, world)
+    return InteractiveTraining(settings_of(InteractiveConfig, config["loop"], "loop", **more), task, *parts, world)
 
 
 def _text(values: Values, key: str) -> str:

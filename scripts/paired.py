@@ -33,7 +33,7 @@ def block_of(training: InteractiveTraining) -> Block:
 class Comparison:
     """Two sides by their names, the blocks that they are timed by, and the run-updates that one update of each makes.
 
-    ``ratio`` is made of both sides' rates, pair by pair.
+    ``ratio`` is made of both sides' rates, pair by pair. ``updates`` in a block are its own where one is long.
     """
 
     name: str
@@ -41,12 +41,14 @@ class Comparison:
     blocks: tuple[Block, Block]
     counts: tuple[int, int]
     ratio: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    updates: int | None = None
 
 
 def measure(comparison: Comparison, updates: int, pairs: int, device: torch.device) -> dict[str, float | str]:
     """Medians of both rates (run-updates per second) and of their ratio over pairs of blocks, and the ratio's range."""
+    updates = updates if comparison.updates is None else comparison.updates
     for block in comparison.blocks:
-        block(5)
+        block(min(5, updates))
     timed = [
         [
             _rate(block, updates, count, device)

@@ -10,6 +10,7 @@ from ..imitation.agents import ActingAgent, Agent, OnPolicyAgent
 from ..imitation.parts import Setting
 from ..imitation.resets import Resets
 from ..imitation.rewards import AirlReward, ConstantReward, ImplicitReward, Reward, TaskReward
+from ..imitation.worlds import ModelConfig, ModelWorld
 from ..robots import InputError
 from .settings import find_choice
 from .values import settings_of
@@ -54,13 +55,29 @@ def check_fit(config: Values, agent: ActingAgent, reward: Reward, *, hybrid: boo
         )
 
 
+def make_world(config: Values, setting: Setting, reward: Reward, starts: Resets) -> ModelWorld:
+    """The learned world. Errors: :class:`InputError` for what cannot be learned in it."""
+    if config["loop"]["kind"] == "on_policy":
+        raise InputError("world=model: loop=on_policy improves its policy by whole episodes: choose loop=interactive")
+    if isinstance(reward, TaskReward):
+        raise InputError("reward=task: world=model does not learn the task's reward: choose world=simulator")
+    if not hasattr(starts, "imagined"):
+        raise InputError(
+            f"resets={config['resets']['kind']} does not say where roll-outs in world=model begin: add imagined"
+        )
+    if setting.demonstrations is not None:
+        setting.demonstrations.need_actions("world=model", "choose world=simulator")
+    return ModelWorld.create(settings_of(ModelConfig, config["world"], "world"), setting, starts)
+
+
 _PROTOCOLS: Mapping[str, type] = {"agent": Agent, "reward": Reward, "resets": Resets}
 _BASES = {
     "agent": "understudy.imitation.agents.SAC",
     "reward": "understudy.imitation.rewards.FixedReward",
     "resets": "understudy.imitation.resets.InitialResets",
 }
-_MAY_LACK = {"on_policy", "sees_actions", "recordable"}  # the last is known once it is initialised
+# `recordable` is known once it is initialised; only world=model asks for `imagined` starts.
+_MAY_LACK = {"on_policy", "sees_actions", "recordable", "imagined"}
 
 
 def make_part(axis: str, config: Values, setting: Setting) -> Any:

@@ -104,13 +104,15 @@ def table(run: Run, directory: Path) -> None:
     scores = run.references.score(returns)
     counts = run.step_counts()
     purposes = [purpose for purpose in PURPOSES if counts[purpose].any()]
+    made = run.training.made()
     grid = Table(title="final: mean of the last three evaluations; environment steps by purpose")
-    for name in ("run", "seed", "score", "return", *purposes):
+    for name in ("run", "seed", "score", "return", *purposes, *made):
         grid.add_column(name, justify="right")
     for k, seed in enumerate(run.training.seeds):
         score = "-" if scores is None else f"{scores[k]:.3f}"
         steps = (f"{counts[purpose][k]:,}" for purpose in purposes)
-        grid.add_row(str(k), str(seed), score, f"{returns[k]:.1f}", *steps)
+        others = (f"{counted[k]:,}" for counted in made.values())
+        grid.add_row(str(k), str(seed), score, f"{returns[k]:.1f}", *steps, *others)
     of_returns = summary(returns)
     of_scores = None if scores is None else summary(scores)
     grid.add_section()
@@ -119,6 +121,7 @@ def table(run: Run, directory: Path) -> None:
         "-" if of_scores is None else f"{of_scores.iqm:.3f}",
         f"{of_returns.iqm:.1f}",
         *(f"{counts[purpose].mean():,.0f}" for purpose in purposes),
+        *(f"{counted.mean():,.0f}" for counted in made.values()),
     )  # fmt: skip
     console.print(grid)
     for name, found, digits in (("score", of_scores, 3), ("return", of_returns, 1)):
@@ -151,6 +154,7 @@ def result(run: Run, directory: Path, policy: Path) -> dict[str, Any]:
         "return": summary(returns).to_json(),
         **({} if successes is None else {"success": {**mean_summary(successes), "runs": successes.tolist()}}),
         "steps": {purpose: round(float(counts[purpose].mean())) for purpose in PURPOSES},
+        **{name.replace(" ", "_"): round(float(made.mean())) for name, made in run.training.made().items()},
         "seconds": round(run.progress.seconds, 1),
         "run": str(directory),
         "policy": str(policy),

@@ -33,6 +33,7 @@ from ..imitation.on_policy import OnPolicyConfig
 from ..imitation.parts import Part
 from ..imitation.resets import ExpertResets, InitialResets, MixtureResets, OfflineResets, RollInResets
 from ..imitation.rounds import RoundsConfig
+from ..imitation.worlds import ModelConfig
 from ..robots import InputError, find_task, nearest
 
 _log = logging.getLogger(__name__)
@@ -99,6 +100,10 @@ AXES: Mapping[str, dict[str, Choice]] = {
         "roll_in": Choice("a share of episodes after a cloned policy has acted for a random time", RollInResets),
         "mixture": Choice("any weighted mixture of these", MixtureResets),
         "none": Choice("no episodes (cloning)"),
+    },
+    "world": {
+        "simulator": Choice("the simulator's own rows"),
+        "model": Choice("roll-outs in an ensemble fitted to them, which start where resets= says", config=ModelConfig),
     },
 }
 OPEN_AXES = ("agent", "reward", "resets")  # those that take a part of the user's by its import path
@@ -262,6 +267,11 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         lambda config: config.loop.get("goals") is False,
         ("loop.goal_steps", "loop.goal_dropout", "loop.guidance"),
         "loop.goals=false tells no goal",
+    ),
+    (
+        lambda config: config.world.get("uncertainty") == "none",
+        ("world.uncertainty_weight", "world.uncertainty_limit"),
+        "world.uncertainty=none makes nothing of it",
     ),
     (
         lambda config: config.loop.kind == "offline",

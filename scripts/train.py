@@ -31,6 +31,7 @@ from .report import Reporter, learning_curve, result, table
 from .settings import AXES, check_choices, compose, each_of_sweep, leave_out_others, prepared
 from .signals import Signals
 from .train_help import train_help
+from .world_picture import world_picture
 
 FLAGS = ("--help", "--multirun", "-m", "--cfg", "-c", "--resolve")
 RESUMABLE = ("steps", "threads", "device", "quiet", "resume", "evaluation", "checkpoint", "log_every")
@@ -184,6 +185,7 @@ def _fit(values: dict[str, Any], directory: Path, built: Built, state: State | N
             raise Stopped(progress.stopped, progress.step, directory, resumable=not values["data"].get("in_memory"))
         policy = run.save_policies(about)
         learning_curve(run, directory / "learning_curve.png", f"{values['learner']} on {values['task']}")
+        world_picture(directory)
         summary = result(run, directory, policy)
         write_json(directory / "result.json", summary)
         if not values["quiet"]:

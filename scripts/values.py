@@ -31,6 +31,21 @@ def settings_of(kind: type[ConfigT], values: Mapping[str, Any], where: str, **mo
     return kind(**checked, **more)
 
 
+def expert_share(value: Any) -> tuple[tuple[int, float], ...]:
+    """A share, or a schedule [[batch number, share], …], as points. Errors: :class:`InputError`."""
+    points: Any = [[0, value]] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    try:
+        shares = tuple((int(batch), float(share)) for batch, share in points)
+    except (TypeError, ValueError):
+        shares = ()
+    ascending = [batch for batch, _ in shares] == sorted({batch for batch, _ in shares})
+    if not shares or not ascending or not all(0 <= share <= 1 for _, share in shares):
+        raise InputError(
+            f"mixture.expert_share={value}: a share between 0 and 1, or ascending points [[batch,share],…]"
+        )
+    return shares
+
+
 # What may be zero; every other number has to be above it. What may be at most one; target_entropy has no bounds.
 _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",

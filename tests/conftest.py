@@ -40,6 +40,11 @@ HYBRID = (
     "reward.update_every=5",
 )
 SCORE = (*HYBRID, "reward.expert_updates=50", "reward.levels=4")
+MODEL = (
+    "world.members=2", "world.elites=1", "world.hidden=[8,8]", "world.batch_size=32", "world.epochs=2",
+    "world.fit_every=100", "world.model_steps=4", "world.horizon=[[0,1],[200,3]]", "world.buffer_size=400",
+    "world.diagnose_every=200",
+)  # fmt: skip
 SQIL = (*INTERACTIVE, "loop.updates_per_step=1")
 ROUNDS = (
     "steps=200", "agent.hidden=[16,16]", "loop.batch_size=16", "loop.update_every=20", "loop.round_steps=100",
@@ -65,6 +70,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "dagger": (*DAGGER, "loop.expert_acts=0.5"),
     "sac": INTERACTIVE,
     "hype": HYBRID,
+    "hyper": (*HYBRID, *MODEL),
     "mm": HYBRID,
     "bc_reg": HYBRID,
     "dac": HYBRID,
@@ -86,6 +92,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "guitar": HYBRID,
     "hype_guitar": HYBRID,
     "hype_reference": ROUNDS,
+    "hyper_reference": (*ROUNDS, *MODEL, "reward.members=2", "loop.updates_per_step=1"),
     "mm_reference": ROUNDS,
     "bc_reg_reference": ROUNDS,
     "filter_reference": ROUNDS,

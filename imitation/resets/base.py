@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from torch import Tensor
 
-from ...robots import TaskBatch
+from ...robots import InputError, TaskBatch
 from ..parts import Setting
 from ..training import State
 
@@ -29,6 +29,14 @@ class Resets(Protocol):
 
     def reset(self, tasks: TaskBatch, where: np.ndarray | None = None) -> np.ndarray:
         """Start new episodes everywhere, or where the mask (R,) is true; returns observations (R, O)."""
+        ...
+
+    def imagined(self, run: int, count: int) -> np.ndarray:
+        """Observations (n, O) in which a run begins n ≤ ``count`` roll-outs in a learned world; the others begin
+        where the learner has been.
+
+        Errors: :class:`~understudy.robots.InputError` for a way to start that needs the simulator.
+        """
         ...
 
     @property
@@ -77,6 +85,10 @@ class InitialResets:
         """As the task does it."""
         return tasks.reset(where)
 
+    def imagined(self, run: int, count: int) -> np.ndarray:
+        """None: what begins at the task's initial states here begins anywhere on the learner's way there."""
+        return np.zeros((0, 0), np.float32)
+
     @property
     def from_initial(self) -> np.ndarray | None:
         """All do."""
@@ -106,6 +118,17 @@ class Start:
         """Start an episode of environment ``index``; returns the observation (O,)."""
         raise TypeError(f"{type(self).__name__} does not say how to start")
 
+    def imagined(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Observations (n, O), n ≤ ``count``, to begin roll-outs in a learned world in; the others begin where the
+        learner has been.
+
+        Errors: :class:`InputError` where only the simulator can say.
+        """
+        raise InputError(
+            f"resets: {type(self).__name__} starts in the simulator, and world=model has none: choose resets=initial, "
+            "expert, offline, or a mixture of these"
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """What it keeps between episodes."""
         return {}
@@ -120,6 +143,10 @@ class InitialStart(Start):
     def start(self, tasks: TaskBatch, index: int, random: np.random.Generator) -> np.ndarray:
         """As the task does it."""
         return tasks.reset(only(index, len(tasks)))[index]
+
+    def imagined(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """None: a roll-out is short, so it begins anywhere on the way that began in the initial states."""
+        return np.zeros((0, 0), np.float32)
 
 
 class MixedResets:
@@ -173,6 +200,14 @@ class MixedResets:
             self._from_initial[index] = isinstance(way, InitialStart)
             observations[index] = way.start(tasks, int(index), random)
         return observations
+
+    def imagined(self, run: int, count: int) -> np.ndarray:
+        """By each way as many as its weight makes of ``count``, drawn from the run's stream."""
+        random = self._random[run]
+        counts = random.multinomial(count, self._shares)
+        found = [way.imagined(int(n), random) for way, n in zip(self.starts.values(), counts, strict=True)]
+        found = [observations for observations in found if len(observations)]
+        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 
     def state(self) -> State:
         """The streams, and what the starts keep."""

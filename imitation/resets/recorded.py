@@ -68,6 +68,20 @@ class RecordedStart(Start):
         return observation
 
 
+class ImaginedStart(Start):
+    """In a state of recorded episodes, drawn as :class:`RecordedStart` draws, in a world that can begin in any
+    observation: nothing is asked of the recording but to have been there."""
+
+    def __init__(self, recorded: Demonstrations) -> None:
+        self._recorded = recorded
+
+    def imagined(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Observations (count, O)."""
+        bounds = np.append(self._recorded.starts, len(self._recorded))
+        episodes = random.integers(len(self._recorded.starts), size=count)
+        return self._recorded.observations[random.integers(bounds[episodes], bounds[episodes + 1])]
+
+
 def states_problem(task: Task, recorded: Demonstrations) -> str | None:
     """Why the recorded states cannot be set, as a clause; none when each gives back the recorded observation."""
     if recorded.snapshot(0) is None:
@@ -173,7 +187,7 @@ class OfflineResets(RecordedResets):
     source = "offline"
 
 
-def recorded_start(setting: Setting, which: str) -> RecordedStart:
+def recorded_start(setting: Setting, which: str) -> Start:
     """Starts in the states of the expert or of the offline data.
 
     Errors: :class:`InputError` when these data are missing, or have no states that can be started from.
@@ -181,7 +195,7 @@ def recorded_start(setting: Setting, which: str) -> RecordedStart:
     recorded, option = (setting.demonstrations, "data") if which == "expert" else (setting.offline, "offline")
     if recorded is None:
         raise InputError(f"resets to {which} states need recordings: give {option}=<bundled name or file>")
-    return RecordedStart(setting.task, recorded)
+    return ImaginedStart(recorded) if setting.imagined else RecordedStart(setting.task, recorded)
 
 
 def _snapshot(recorded: Demonstrations, row: int) -> Snapshot:
