@@ -22,6 +22,7 @@ from .errors import InputError, nearest
 from .gap_maze import GOAL
 from .goal_maze import GoalMaze, robot_of
 from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
+from .slalom import Dodges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +164,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                  random_return=0.0, expert_return=157.0, goal=Goal(2, tuple(GOAL.tolist())),
                  scripts={"expert": lambda task: GoesToGoal(_map(task), slice(2, 4), GOAL),
                           "play": lambda task: Wanders(_map(task), slice(2, 4))}),
+            Task("slalom", "understudy/Slalom-v0", 40, terminates=False, succeeds="the disc is at the bottom",
+                 random_return=0.0, expert_return=53.0, scripts={"expert": lambda task: Dodges()}),
             Task("pointmaze", "PointMaze_UMaze-v3", 300, terminates=False, succeeds="the ball is at the goal",
                  random_return=14.1, expert_return=234.0, goal=Goal(2),
                  scripts={"expert": lambda task: GoesToGoal(_map(task), slice(4, 6), slice(6, 8)),
@@ -220,7 +223,7 @@ def _family(environment_id: str) -> str:
 
 
 def _is_ours(entry_point: str) -> bool:
-    return any(part in entry_point for part in ("mujoco", "_maze", "adroit_hand"))
+    return any(part in entry_point for part in ("mujoco", "_maze", "slalom", "adroit_hand"))
 
 
 def _register(environment_id: str) -> None:
@@ -258,3 +261,4 @@ _MAZES = ("PointMaze_", "AntMaze_")
 _ADROIT = "AdroitHand"
 _ROBOTICS = (*_MAZES, _ADROIT)
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")
+gymnasium.register("understudy/Slalom-v0", "understudy.robots.slalom:Slalom")
