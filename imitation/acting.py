@@ -26,12 +26,11 @@ from .selection import Measure, NegativeReturn, OccupancyDistance, SelectBy, Sel
 from .task_state import set_tasks_state, tasks_state
 from .training import Memoryless, State
 
-
 _PROBED = 32  # rows of each side on which the reward's own movement is measured: few, as it is at every update
 
 
 def relative_change(before: Tensor, after: Tensor) -> Tensor:
-    """How restless a reward is (R,): the mean square by which it moved on rows (R, B), per variance between the rows."""
+    """How restless a reward is (R,): the mean square by which it moved on rows (R, B), per variance between them."""
     return (after - before).square().mean(-1) / after.var(-1).clamp(min=1e-12)
 
 

@@ -14,11 +14,12 @@ ASSETS = Path(__file__).parent.parent / "assets"
 
 
 class DiscMaze(MujocoEnv, abc.ABC):
-    """Observations are position and velocity (4,) in m and m/s, actions forces, the reward of a step is 1 at the goal and
-    0 elsewhere, and nothing ends an episode early. ``info["success"]`` says whether the disc is at the goal. Its size,
-    weight and so on are changed as any robot's are (``disturbances.bodies={disc: {length: 2.5}}``).
+    """Observations are position and velocity (4,) in m and m/s, actions forces, the reward of a step is 1 at the goal
+    and 0 elsewhere, and nothing ends an episode early. ``info["success"]`` says whether the disc is at the goal. Its
+    size, weight and so on are changed as any robot's are (``disturbances.bodies={disc: {length: 2.5}}``).
 
-    Subclasses say which ``model`` of the assets it is, how many of its steps an action lasts, and where disc and goal are.
+    Subclasses say which file of the assets it is, how many of the model's steps an action lasts, and where disc and
+    goal are.
     """
 
     model_file: ClassVar[str]

@@ -1,8 +1,8 @@
 """A maze of our own whose demonstrations have several modes: past every cup on the left or on the right, by chance.
 
-What its demonstrator does next does not follow from what is seen, and the mean of what it may do, straight ahead, ends in
-a cup. The disc slides on by itself and is told where to go five times a second, so there is no time to lean to one side
-little by little, as a policy that averages does where it may hesitate.
+What its demonstrator does next does not follow from what is seen, and the mean of what it may do, straight ahead, ends
+in a cup. The disc slides on by itself and is told where to go five times a second, so there is no time to lean to one
+side little by little, as a policy that averages does where it may hesitate.
 """
 
 from __future__ import annotations
