@@ -23,7 +23,8 @@ class ChunkPolicyConfig(PolicyConfig):
 
     ``history`` observations go in, and of the ``chunk`` actions that come out ``acts`` are taken. Diffusion has
     ``times`` noise levels and draws in ``samples`` steps of ``solver``, which may be changed here at will: fewer
-    are faster; so may ``guidance``. It is told a goal of ``goal`` numbers (0: it is not): ``place``, or the observation's last ones.
+    are faster; so may ``guidance``. It is told a goal of ``goal`` numbers (0: it is not): ``place``, or the
+    observation's last ones.
     """
 
     history: int = 1

@@ -176,7 +176,8 @@ class ChunkDiffusion(ChunkModel):
         solver: Solver = "ddim",
     ) -> None:
         super().__init__()
-        self.shape, self.samples, self.guidance, self.solver = shape, samples, guidance, solver
+        self.shape, self.samples, self.guidance = shape, samples, guidance
+        self.solver: Solver = solver
         self.predictor = NoisePredictor((runs,), shape.said, hidden, signal, activation, given=shape.seen, keeps=True)
 
     def stacks(self) -> list[StackedMLP]:

@@ -44,7 +44,8 @@ class ScoreConfig:
     keeps its zero; ``batch`` takes the batch's mean off, too, as the released code does, which makes an early end free;
     ``none`` leaves it. ``absorbing`` treats an early end as a state that lasts for ever, worth an extreme of the scores
     seen (see :class:`ScoreReward`). ``form`` bends the reward, or not: ``softplus`` of ``sharpness`` times it is next
-    to nothing for whatever the learner does more than the expert, as a classifier's is. ``scale`` multiplies the reward.
+    to nothing for whatever the learner does more than the expert, as a classifier's is. ``scale`` multiplies the
+    reward.
     """
 
     inputs: Inputs = "state"
