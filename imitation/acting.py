@@ -26,6 +26,13 @@ from .selection import Measure, NegativeReturn, OccupancyDistance, SelectBy, Sel
 from .task_state import set_tasks_state, tasks_state
 from .training import Memoryless, State
 
+_PROBED = 32  # rows of each side on which the reward's own movement is measured: few, as it is at every update
+
+
+def relative_change(before: Tensor, after: Tensor) -> Tensor:
+    """How restless a reward is (R,): the mean square by which it moved on rows (R, B), per variance between them."""
+    return (after - before).square().mean(-1) / after.var(-1).clamp(min=1e-12)
+
 
 @dataclasses.dataclass(frozen=True)
 class ActingConfig:
@@ -202,8 +209,10 @@ class ActingTraining(Memoryless, abc.ABC):
         learner = self._as_done(
             self.layout.batch(rows.newest(self.reward.recent_rows, self.generators.uniform((size,))))
         )
-        shares = self._ended.shares(self.device)
-        return self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
+        shares, probe = self._ended.shares(self.device), expert.first(_PROBED).joined(learner.first(_PROBED))
+        before = self.reward.relabel(probe)
+        metrics = self.reward.update(expert, learner, shares, self.generators, self.agent.log_prob)
+        return {**metrics, "reward_change": relative_change(before, self.reward.relabel(probe))}
 
     def _as_done(self, batch: Batch) -> Batch:
         """The learner's rows with the actions that its robot made of those that it chose."""

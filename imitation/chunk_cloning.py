@@ -14,7 +14,7 @@ from ..datasets import Demonstrations
 from ..robots import InputError, Spaces, Task, view_mask
 from .agents.base import Average
 from .chunk_policy import ChunkPolicy
-from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Receding, Windows, drawn
+from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Receding, Solver, Windows, drawn
 from .diffusion import signal_levels
 from .goals import Aim, seen
 from .networks import Normaliser
@@ -30,7 +30,8 @@ class ChunkConfig:
     asked again.
 
     ``model`` is ``diffusion``, which has the expert's distribution, or ``regression``, its plain control, which has the
-    mean. Diffusion noises chunks to one of ``times`` (ᾱ a squared cosine) and draws them in ``samples`` steps. The
+    mean. Diffusion noises chunks to one of ``times`` (ᾱ a squared cosine) and draws them in ``samples`` steps of
+    ``solver``: ``ddim``, or ``dpm``, the better one where they are few and the network was trained to the end. The
     policy to deploy has an average of the parameters with power ``averaging`` (:class:`~.agents.base.Average`).
     ``steps`` counts updates on ``batch_size`` rows. ``view`` names the parts of the observation that it may see.
 
@@ -50,6 +51,7 @@ class ChunkConfig:
     acts: int = 8
     times: int = 100
     samples: int = 10
+    solver: Solver = "ddim"
     averaging: float | None = 8.0
     view: tuple[str, ...] = ()
     goals: bool = False
@@ -104,7 +106,9 @@ class ChunkCloning(Regression):
         if config.model == "regression":
             return ChunkRegression(runs, shape, config.hidden)
         signal = signal_levels(config.times, "squaredcos_cap_v2")
-        return ChunkDiffusion(runs, shape, config.hidden, signal, config.samples, guidance=config.guidance)
+        return ChunkDiffusion(
+            runs, shape, config.hidden, signal, config.samples, guidance=config.guidance, solver=config.solver
+        )
 
     @property
     def row_count(self) -> int:

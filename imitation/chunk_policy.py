@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..robots import Goal, InputError, Spaces, Task
-from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Memory, Plan, Receding, drawn, step
+from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Memory, Plan, Receding, Solver, drawn, step
 from .goals import Aim, seen
 from .networks import Normaliser
 from .policy import Policy, PolicyConfig
@@ -22,8 +22,9 @@ class ChunkPolicyConfig(PolicyConfig):
     """What `config.json` says of a policy with chunks: ``head`` is ``chunk`` or ``chunk-diffusion``.
 
     ``history`` observations go in, and of the ``chunk`` actions that come out ``acts`` are taken. Diffusion has
-    ``times`` noise levels and draws in ``samples`` steps, which may be changed here at will: fewer are faster; so may
-    ``guidance``. It is told a goal of ``goal`` numbers (0: it is not): ``place``, or the observation's last ones.
+    ``times`` noise levels and draws in ``samples`` steps of ``solver``, which may be changed here at will: fewer
+    are faster; so may ``guidance``. It is told a goal of ``goal`` numbers (0: it is not): ``place``, or the
+    observation's last ones.
     """
 
     history: int = 1
@@ -31,6 +32,7 @@ class ChunkPolicyConfig(PolicyConfig):
     acts: int = 1
     times: int = 1
     samples: int = 1
+    solver: Solver = "ddim"  # that of policies of before it was said
     goal: int = 0
     place: tuple[float, ...] | None = None
     guidance: float = 1.0
@@ -72,8 +74,8 @@ class ChunkPolicy(Policy):
         if config.head == "chunk":
             return ChunkRegression(1, config.shape, config.hidden, config.activation)
         signal = torch.zeros(config.times)  # the file has them
-        samples, guidance = config.samples, config.guidance
-        return ChunkDiffusion(1, config.shape, config.hidden, signal, samples, config.activation, guidance)
+        given = config.samples, config.activation, config.guidance, config.solver
+        return ChunkDiffusion(1, config.shape, config.hidden, signal, *given)
 
     @property
     def model(self) -> ChunkModel:
@@ -95,6 +97,7 @@ class ChunkPolicy(Policy):
         """The policy of one run of a stacked model, which goes where ``aim`` says."""
         shape = model.shape
         diffusion = isinstance(model, ChunkDiffusion)
+        solver: Solver = model.solver if isinstance(model, ChunkDiffusion) else "ddim"
         config = ChunkPolicyConfig(
             **cls.described(task, spaces, normaliser, training),
             head="chunk-diffusion" if diffusion else "chunk",
@@ -105,6 +108,7 @@ class ChunkPolicy(Policy):
             acts=shape.acts,
             times=len(model.predictor.signal) if diffusion else 1,
             samples=model.samples if diffusion else 1,
+            solver=solver,
             goal=shape.goal,
             place=aim.goal.place if aim else None,
             guidance=model.guidance if diffusion else 1.0,

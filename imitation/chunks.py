@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -17,9 +17,18 @@ from torch import Tensor, nn
 
 from ..datasets import Demonstrations
 from ..robots import InputError
-from .diffusion import NoisePredictor, denoised, sampling_times
+from .diffusion import (
+    NoisePredictor,
+    ahead,
+    cleaned,
+    denoised,
+    sampling_times,
+    sampling_times_of_second_order,
+)
 from .networks import Activation, StackedMLP
 from .randomness import Generators
+
+Solver = Literal["ddim", "dpm"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +158,8 @@ class ChunkDiffusion(ChunkModel):
     """Chunks drawn by denoising (Chi et al. 2023, arXiv 2303.04137): a distribution that may have several modes.
 
     The network names the noise in a chunk that was noised to one of ``signal``'s levels, given the window, by
-    regression. A chunk is drawn from noise in ``samples`` deterministic steps (DDIM, arXiv 2010.02502). ``guidance`` λ
+    regression. A chunk is drawn from noise in ``samples`` deterministic steps of ``solver``: ``ddim``, of first order
+    (arXiv 2010.02502), or ``dpm``, of second (DPM-Solver++(2M), arXiv 2211.01095). ``guidance`` λ
     leads from what it would name without the goal (λ = 0) to what it names with it (1) and beyond (Ho and Salimans
     2022, arXiv 2207.12598, where w = λ − 1).
     """
@@ -163,9 +173,11 @@ class ChunkDiffusion(ChunkModel):
         samples: int,
         activation: Activation = "silu",
         guidance: float = 1.0,
+        solver: Solver = "ddim",
     ) -> None:
         super().__init__()
         self.shape, self.samples, self.guidance = shape, samples, guidance
+        self.solver: Solver = solver
         self.predictor = NoisePredictor((runs,), shape.said, hidden, signal, activation, given=shape.seen, keeps=True)
 
     def stacks(self) -> list[StackedMLP]:
@@ -180,12 +192,17 @@ class ChunkDiffusion(ChunkModel):
 
     def chunk(self, seen: Tensor, noise: Tensor) -> Tensor:
         """Denoised step by step."""
-        signal, rows = self.predictor.signal, noise
-        times = sampling_times(len(signal), self.samples)
-        for now, then in zip(times, [*times[1:], -1], strict=True):
-            at = torch.full(rows.shape[:-1], now, device=rows.device)
-            named = self._named(rows, at, seen)
-            rows = denoised(rows, named, signal[now], signal[then] if then >= 0 else torch.ones_like(signal[0]))
+        signal, rows, second = self.predictor.signal, noise, self.solver == "dpm"
+        count = self.samples
+        times = sampling_times_of_second_order(signal, count) if second else sampling_times(len(signal), count)
+        signals = [*signal[times], signal[0] if second else torch.ones_like(signal[0])]
+        before: Tensor | None = None
+        for index, time in enumerate(times):
+            at = torch.full(rows.shape[:-1], time, device=rows.device)
+            clean = towards = cleaned(rows, self._named(rows, at, seen), signals[index])
+            if second and before is not None:
+                towards = ahead(clean, before, (signals[index - 1], signals[index], signals[index + 1]))
+            rows, before = denoised(rows, towards, signals[index], signals[index + 1]), clean
         return rows.clamp(-1, 1)
 
     def _named(self, rows: Tensor, at: Tensor, seen: Tensor) -> Tensor:

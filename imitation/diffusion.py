@@ -17,6 +17,7 @@ from .networks import Activation, StackedMLP
 from .randomness import Generators
 
 NOISE_ROWS = 256  # a reward's noise at a time: drawn with each of its updates, shared by the batches until the next
+_LEAST_SIGNAL = 0.02
 _WAVES, _EMBEDDED = 16, 16  # sizes of a time's sines and of what the network makes of them
 
 
@@ -34,15 +35,36 @@ def sampling_times(times: int, count: int) -> list[int]:
     return [round(times - index * times / count) - 1 for index in range(count)]
 
 
-def denoised(rows: Tensor, noise: Tensor, signal: Tensor, less: Tensor) -> Tensor:
+def sampling_times_of_second_order(signal: Tensor, count: int) -> list[int]:
+    """``count`` times with another, 0, at the end, evenly from where ᾱ is 0.02.
+
+    Above that what a row would be without noise is hardly known, and the second step would lean on it.
+    """
+    first = int((signal >= _LEAST_SIGNAL).nonzero().max())
+    return [round(first - index * first / count) for index in range(count)]
+
+
+def cleaned(rows: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
+    """What rows at ᾱ ``signal`` would be without the noise that is said to be in them, kept in [−1, 1], where actions
+    are."""
+    return ((rows - (1 - signal).sqrt() * noise) / signal.sqrt()).clamp(-1, 1)
+
+
+def denoised(rows: Tensor, clean: Tensor, signal: Tensor, less: Tensor) -> Tensor:
     """One step of DDIM without noise of its own (Song et al. 2020, arXiv 2010.02502, equation 12).
 
-    From rows at ᾱ ``signal``, with the noise that is said to be in them, to the ᾱ of ``less`` noise. What they would be
-    without any is kept in [−1, 1], where actions are, and the noise is what is left then.
+    From rows at ᾱ ``signal``, which would be ``clean`` without noise, to the ᾱ of ``less`` noise.
     """
-    clean = ((rows - (1 - signal).sqrt() * noise) / signal.sqrt()).clamp(-1, 1)
     left = (rows - signal.sqrt() * clean) / (1 - signal).sqrt()
     return less.sqrt() * clean + (1 - less).sqrt() * left
+
+
+def ahead(clean: Tensor, before: Tensor, signals: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """What to step towards instead of ``clean`` in the second-order solver DPM-Solver++(2M): ``clean``, and as far on
+    from ``before``, the one of the last step, as half the step that is next asks for (Lu et al. 2022, arXiv 2211.01095,
+    algorithm 2). ``signals`` are the ᾱ of the last time, of this one and of the next."""
+    last, now, then = (signal.logit() / 2 for signal in signals)  # λ = log √ᾱ − log √(1 − ᾱ)
+    return (clean + (then - now) / (2 * (now - last)) * (clean - before)).clamp(-1, 1)
 
 
 def stratified_times(uniform: Tensor, end: int) -> Tensor:

@@ -294,6 +294,8 @@ def _check_value(name: str, value: Any, values: Mapping[str, Any]) -> None:
         case "head" | "activation":
             known = get_args(Head if name == "head" else Activation)
             good, what = value in known, f"one of {', '.join(known)}"
+        case "solver":
+            good, what = value in ("ddim", "dpm"), "ddim or dpm"
         case "observation_size" | "action_size" | "history" | "chunk" | "acts" | "times" | "samples":
             good, what = count(value), "a positive whole number"
         case "goal":

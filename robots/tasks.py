@@ -25,6 +25,7 @@ from .gap_maze import GOAL
 from .goal_maze import GoalMaze, robot_of
 from .health import Bound, Health, height_of_tip
 from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
+from .slalom import Dodges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +170,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                  random_return=0.0, expert_return=157.0, goal=Goal(2, tuple(GOAL.tolist())),
                  scripts={"expert": lambda task: GoesToGoal(_map(task), slice(2, 4), GOAL),
                           "play": lambda task: Wanders(_map(task), slice(2, 4))}),
+            Task("slalom", "understudy/Slalom-v0", 40, terminates=False, succeeds="the disc is at the bottom",
+                 random_return=0.0, expert_return=53.0, scripts={"expert": lambda task: Dodges()}),
             Task("pointmaze", "PointMaze_UMaze-v3", 300, terminates=False, succeeds="the ball is at the goal",
                  random_return=14.1, expert_return=234.0, goal=Goal(2),
                  scripts={"expert": lambda task: GoesToGoal(_map(task), slice(4, 6), slice(6, 8)),
@@ -230,7 +233,7 @@ def _family(environment_id: str) -> str:
 
 
 def _is_ours(entry_point: str) -> bool:
-    return any(part in entry_point for part in ("mujoco", "_maze", "adroit_hand"))
+    return any(part in entry_point for part in ("mujoco", "_maze", "slalom", "adroit_hand"))
 
 
 def _register(environment_id: str) -> None:
@@ -270,3 +273,4 @@ _ROBOTICS = (*_MAZES, _ADROIT)
 _MODEL_ERRORS = (OSError, ValueError)  # of a model file that is not there, or is none
 gymnasium.register("understudy/ModelFile-v0", "understudy.robots.model_file:ModelFile")
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")
+gymnasium.register("understudy/Slalom-v0", "understudy.robots.slalom:Slalom")

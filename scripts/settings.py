@@ -259,8 +259,13 @@ _IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         "resets.roll_in=0 clones nothing",
     ),
     (
+        lambda config: config.reward.kind == "score" and config.reward.form == "linear",
+        ("reward.sharpness",),
+        "reward.form=linear bends nothing",
+    ),
+    (
         lambda config: config.loop.get("model") == "regression",
-        ("loop.times", "loop.samples", "loop.goal_dropout", "loop.guidance"),
+        ("loop.times", "loop.samples", "loop.solver", "loop.goal_dropout", "loop.guidance"),
         "loop.model=regression draws nothing",
     ),
     (

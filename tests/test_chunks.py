@@ -11,13 +11,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import CHUNKS, SMALL, Make, make_demonstrations, run_to
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from understudy.datasets import Demonstrations
 from understudy.imitation import ChunkPolicy, Policy, evaluate
 from understudy.imitation.chunk_cloning import ChunkConfig
 from understudy.imitation.chunks import ChunkDiffusion, ChunkRegression, ChunkShape, Receding, Windows, step
-from understudy.imitation.diffusion import denoised, sampling_times, signal_levels
+from understudy.imitation.diffusion import (
+    cleaned,
+    denoised,
+    sampling_times,
+    sampling_times_of_second_order,
+    signal_levels,
+)
 from understudy.imitation.optimisers import Adam
 from understudy.imitation.randomness import Generators
 from understudy.robots import InputError, find_task
@@ -74,8 +80,35 @@ def test_drawing_is_diffusers_ddim(steps: int) -> None:
     for now, then in zip(chosen, [*chosen[1:], -1], strict=True):
         noise = torch.randn(4, 8, generator=generator)
         expected = theirs.step(noise, now, expected, eta=0.0, use_clipped_model_output=True).prev_sample
-        ours = denoised(ours, noise, signal[now], signal[then] if then >= 0 else torch.tensor(1.0))
+        clean = cleaned(ours, noise, signal[now])
+        ours = denoised(ours, clean, signal[now], signal[then] if then >= 0 else torch.tensor(1.0))
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_drawing_in_second_order_is_diffusers_dpm_solver(steps: int) -> None:
+    """With an oracle that names the noise in rows from N(0.3 s, 0.2²), whose draws stay well within [−1, 1]."""
+    signal = signal_levels(100, "squaredcos_cap_v2")
+    times = sampling_times_of_second_order(signal, steps)
+    assert float(signal[times[0]]) >= 0.02 > float(signal[times[0] + 1])
+    theirs: Any = DPMSolverMultistepScheduler(
+        num_train_timesteps=100, beta_schedule="squaredcos_cap_v2", final_sigmas_type="sigma_min", euler_at_final=False,
+        lower_order_final=False,
+    )  # fmt: skip
+    theirs.set_timesteps(timesteps=times)
+    seen = torch.randn(1, 40, 2, generator=torch.Generator().manual_seed(1))
+    model = ChunkDiffusion(1, SHAPE, (4,), signal, samples=steps, solver="dpm")
+
+    def named(rows: torch.Tensor, at: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        a = signal[at].unsqueeze(-1)
+        return (1 - a).sqrt() * (rows - a.sqrt() * 0.3 * given[..., :1].tanh()) / (1 - a + a * 0.04)
+
+    model._named = named  # pyright: ignore
+    noise = expected = torch.randn(1, 40, 3, generator=torch.Generator().manual_seed(0)).clamp(-1.5, 1.5)
+    for time in theirs.timesteps:
+        noise_named = named(expected, torch.full((1, 40), int(time)), seen)
+        expected = theirs.step(noise_named, time, expected).prev_sample
+    torch.testing.assert_close(model.chunk(seen, noise), expected, rtol=1e-3, atol=1e-4)
 
 
 Model = ChunkRegression | ChunkDiffusion

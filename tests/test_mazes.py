@@ -27,6 +27,7 @@ from understudy.imitation.resets.recorded import RecordedStart, states_problem, 
 from understudy.imitation.statistics import mean_summary
 from understudy.robots import Disturbances, InputError, Task, TaskBatch, find_task, observation_parts, place
 from understudy.robots.navigation import Map
+from understudy.robots.slalom import CUPS
 from understudy.scripts.build import build
 from understudy.scripts.evaluate import main as evaluate_main
 from understudy.scripts.record import main as record_main
@@ -83,6 +84,35 @@ def test_rewards_are_steps_at_the_goal() -> None:
         _, reward, terminated, _, about = environment.step(np.zeros(2))
         assert (reward, terminated, about["success"]) == (float(there), False, there)
     environment.close()
+
+
+def test_the_slalom_is_past_every_cup_on_either_side_and_straight_ahead_ends_in_one() -> None:
+    task = find_task("slalom")
+    seen, succeeded = followed(task, "expert", episodes=40)
+    assert succeeded[-1].all()
+    assert not succeeded[:20].any()
+    sides = np.stack([np.where(np.abs(seen[..., 0] - cup) < 0.2, seen[..., 1], 0).sum(0) for cup in CUPS], -1)
+    assert (sides != 0).all()
+    shares = (sides > 0).mean(0)
+    assert ((shares > 0.25) & (shares < 0.75)).all()
+    # Neither what was done before nor where the disc is says what comes next: all eight ways are there.
+    assert len(np.unique(np.sign(sides), axis=0)) == 8
+    tasks = TaskBatch(task, range(5))
+    observations = tasks.reset()
+    for _ in range(task.horizon):
+        push = np.clip(-3 * observations[:, 1:2], -1, 1)  # back to the middle, which is the mean of both sides
+        result = tasks.step(push, "policy")
+        observations = result.next_observations
+        assert not result.succeeded.any()
+    assert (np.abs(observations[:, 0] - 1.2) < 0.1).all()
+    tasks.close()
+
+
+def test_a_dodge_is_of_its_own_seed_whatever_is_recorded_with_it() -> None:
+    task = find_task("slalom")
+    several = record(task, task.scripts["expert"](task), seed=5, episodes=3)
+    one = record(task, task.scripts["expert"](task), seed=7, episodes=1)
+    assert np.array_equal(one.actions, several.actions[2 * task.horizon :])
 
 
 WALLED = """<mujoco><worldbody>

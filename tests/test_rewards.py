@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from understudy.imitation.acting import relative_change
 from understudy.imitation.networks import Normaliser, StackedMLP
 from understudy.imitation.randomness import Generators
 from understudy.imitation.replay import Batch
@@ -266,3 +267,12 @@ def test_airl_recomputes_the_log_probability_of_both_sides() -> None:
         after.append(reward.relabel(rows(0.0, 3)))
     assert torch.equal(after[0], after[1])
     assert not torch.allclose(after[0], after[2], atol=1e-3)
+
+
+def test_how_far_a_reward_moves_is_told_in_units_of_its_own_spread() -> None:
+    before = torch.arange(8.0).expand(2, 8)
+    after = before + torch.tensor([[1.0], [2.0]])
+    expected = torch.tensor([1 / 6, 4 / 6])  # the variance of 0 to 7 is 6
+    torch.testing.assert_close(relative_change(before, after), expected)
+    torch.testing.assert_close(relative_change(10 * before, 10 * after), expected)
+    assert (relative_change(before, before) == 0).all()

@@ -167,6 +167,16 @@ def test_an_end_is_worth_an_extreme_of_the_scores(expert: float, learner: float,
     torch.testing.assert_close(reward.relabel(batch), (reward.scores(batch) - reward.absorbing[:, None]).detach())
 
 
+def test_bent_it_is_the_softplus_of_the_scores_relative_to_that_of_an_end() -> None:
+    reward, batch = make(form="softplus", sharpness=4.0), normal_rows(0.5, 3)
+    reward.update(normal_rows(0, 1), normal_rows(1, 2), shares(0.01, 0.3), Generators([0, 1]))
+    scores, spread = reward.scores(batch).detach().double(), reward.spread[:, None].double()
+    expected = (1 + (4 * scores / spread).exp()).log() - (1 + (4 * reward.absorbing[:, None] / spread).exp()).log()
+    torch.testing.assert_close(reward.relabel(batch).double(), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match=r"add reward\.form=linear"):
+        ScoreConfig(standardise="batch", absorbing=False, form="softplus")
+
+
 def test_standardised_by_its_batch_a_reward_does_not_see_a_constant_and_by_its_spread_it_does() -> None:
     """So the released way makes falling free: what follows an end is worth as much as an average state."""
     for how, moves in (("batch", False), ("spread", True)):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...robots import InputError, view_mask
 from ..diffusion import NOISE_ROWS, NoisePredictor, signal_levels, stratified_times
@@ -42,7 +43,9 @@ class ScoreConfig:
     ``standardise`` says how the reward gets its size: ``spread`` divides it by a slow average of its deviation, and
     keeps its zero; ``batch`` takes the batch's mean off, too, as the released code does, which makes an early end free;
     ``none`` leaves it. ``absorbing`` treats an early end as a state that lasts for ever, worth an extreme of the scores
-    seen (see :class:`ScoreReward`). ``scale`` multiplies the reward.
+    seen (see :class:`ScoreReward`). ``form`` bends the reward, or not: ``softplus`` of ``sharpness`` times it is next
+    to nothing for whatever the learner does more than the expert, as a classifier's is. ``scale`` multiplies the
+    reward.
     """
 
     inputs: Inputs = "state"
@@ -62,6 +65,8 @@ class ScoreConfig:
     recent_rows: int | None = None
     standardise: Literal["spread", "batch", "none"] = "spread"
     absorbing: bool = True
+    form: Literal["linear", "softplus"] = "linear"
+    sharpness: float = 4.0
     scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -70,6 +75,8 @@ class ScoreConfig:
                 "reward.standardise=batch takes every constant off the reward, the absorbing state's with it: add "
                 "reward.absorbing=false, or choose another"
             )
+        if self.standardise == "batch" and self.form != "linear":
+            raise InputError("reward.standardise=batch keeps no zero to bend the reward at: add reward.form=linear")
         if not 1 <= self.levels <= self.last_time <= self.times:
             raise InputError(
                 f"reward.levels={self.levels} noise levels among the first reward.last_time={self.last_time} of "
@@ -186,8 +193,16 @@ class ScoreReward(nn.Module):
         if self.config.standardise == "batch":
             mean, deviation = scores.mean(-1, keepdim=True), scores.std(-1, keepdim=True)
             return self.config.scale * (scores - mean) / (deviation + 1e-6)
-        relative = scores - self.absorbing[:, None] if self.config.absorbing else scores
-        return self.config.scale * relative / self.spread[:, None]
+        rewards = self._form(scores, self.spread[:, None])
+        if self.config.absorbing:
+            rewards = rewards - self._form(self.absorbing, self.spread)[:, None]
+        return self.config.scale * rewards
+
+    def _form(self, scores: Tensor, spread: Tensor) -> Tensor:
+        """The reward of scores (R, B) or (R,) that deviate by ``spread`` (R, 1) or (R,)."""
+        if self.config.form == "linear":
+            return scores / spread
+        return functional.softplus(self.config.sharpness * scores / spread)
 
     def update(
         self,
