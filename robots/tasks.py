@@ -171,6 +171,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                  succeeds="the ant is at the goal", goal=Goal(2)),
             Task("adroit-door", "AdroitHandDoor-v1", 200, terminates=False, succeeds="the door is open",
                  random_return=-45.9, expert_return=3024.0),
+            Task("quadruped", "understudy/Quadruped-v0", 500,
+                 health="trunk above 0.18 m and within 45 degrees of upright"),
             Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-148.8, expert_return=-25.0),
         )
     }
@@ -258,3 +260,4 @@ _MAZES = ("PointMaze_", "AntMaze_")
 _ADROIT = "AdroitHand"
 _ROBOTICS = (*_MAZES, _ADROIT)
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")
+gymnasium.register("understudy/Quadruped-v0", "understudy.robots.quadruped:Quadruped")
