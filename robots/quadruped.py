@@ -20,7 +20,7 @@ FOOT_RADIUS = 0.022  # m
 LOWEST, STEEPEST = 0.18, 0.7  # m of the trunk's middle above the floor; cosine of its tilt
 _FIRST_SWING = np.array([1.0, -1.0, -1.0, 1.0])  # the diagonal of the front left leg swings first
 _SPREAD = 0.05  # rad and m/s of the initial state, to each side
-_ALIVE, _SIDE, _TURN, _TILT, _GAIT, _HASTE = 0.5, 0.5, 0.1, 0.5, 0.5, 0.02  # weights of the reward's parts
+_ALIVE, _SIDE, _TURN, _TILT, _GAIT, _HASTE = 0.5, 0.5, 0.1, 0.5, 1.0, 0.02  # weights of the reward's parts
 _AXES = ("x", "y", "z")
 
 
@@ -33,14 +33,14 @@ class Quadruped(MujocoEnv):
     stance, and the trot's clock. They hold for whichever way it faces. The state that MuJoCo keeps says them all.
 
     The reward of a step is 0.5 for being up, plus 1 at the right speed and less in proportion to the difference (0 at
-    rest, no less than −1), less 0.5 a m/s sideways, 0.1 a rad/s of turning, 0.5 (1 − cos tilt), half of how far feet are
+    rest, no less than −1), less 0.5 a m/s sideways, 0.1 a rad/s of turning, 0.5 (1 − cos tilt), how far feet are
     off the trot (their heights from those of a swing 6 cm high in its half of the cycle and of the floor in the other, on
     average, in units of 6 cm) and a fiftieth of the mean square of what targets moved by, in units of a tenth of a rad.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
         "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
-        "render_fps": 50,
+        "render_fps": 25,
     }
     observation_structure: ClassVar[dict[str, int]] = {
         "velocity": 3, "angular_velocity": 3, "gravity": 3, "joint_positions": 12, "joint_velocities": 12, "targets": 12,
@@ -60,12 +60,12 @@ class Quadruped(MujocoEnv):
 
     def __init__(self, render_mode: str | None = None) -> None:
         space = Box(-np.inf, np.inf, (sum(self.observation_structure.values()),), np.float64)
-        super().__init__(str(MODEL), 5, space, render_mode=render_mode, camera_name="track", width=640, height=480)
+        super().__init__(str(MODEL), 10, space, render_mode=render_mode, camera_name="track", width=640, height=480)
         self.init_qpos = self.model.key("stance").qpos.copy()
         self._feet = np.array([self.model.geom(f"{leg}_foot").id for leg in LEGS])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.float64, bool, bool, dict[str, Any]]:
-        """Hold the targets for a fiftieth of a second."""
+        """Hold the targets for a twenty-fifth of a second."""
         moved = action - self.data.ctrl
         self.do_simulation(action, self.frame_skip)
         observation = self._get_obs()

@@ -171,8 +171,12 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                  succeeds="the ant is at the goal", goal=Goal(2)),
             Task("adroit-door", "AdroitHandDoor-v1", 200, terminates=False, succeeds="the door is open",
                  random_return=-45.9, expert_return=3024.0),
-            Task("quadruped", "understudy/Quadruped-v0", 500,
+            Task("quadruped", "understudy/Quadruped-v0", 250,
                  health="trunk above 0.18 m and within 45 degrees of upright"),
+            Task("arm-reach", "understudy/ArmReach-v0", 100, terminates=False, succeeds="the tool is at the target",
+                 goal=Goal(3)),
+            Task("arm-push", "understudy/ArmPush-v0", 200, terminates=False, succeeds="the block is at the target",
+                 goal=Goal(3)),
             Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-148.8, expert_return=-25.0),
         )
     }
@@ -261,3 +265,5 @@ _ADROIT = "AdroitHand"
 _ROBOTICS = (*_MAZES, _ADROIT)
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")
 gymnasium.register("understudy/Quadruped-v0", "understudy.robots.quadruped:Quadruped")
+gymnasium.register("understudy/ArmReach-v0", "understudy.robots.arm:ArmReach")
+gymnasium.register("understudy/ArmPush-v0", "understudy.robots.arm:ArmPush")
