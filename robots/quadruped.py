@@ -18,7 +18,7 @@ CYCLE = 0.5  # s, of the trot
 CLEARANCE = 0.06  # m that a foot is lifted at the top of its swing
 FOOT_RADIUS = 0.022  # m
 LOWEST, STEEPEST = 0.18, 0.7  # m of the trunk's middle above the floor; cosine of its tilt
-_FIRST_SWING = np.array([1.0, -1.0, -1.0, 1.0])  # the diagonal of the front left leg swings first
+FIRST_SWING = np.array([1.0, -1.0, -1.0, 1.0])  # the diagonal of the front left leg swings first
 _SPREAD = 0.05  # rad and m/s of the initial state, to each side
 _ALIVE, _SIDE, _TURN, _TILT, _GAIT, _HASTE = 0.5, 0.5, 0.1, 0.5, 1.0, 0.02  # weights of the reward's parts
 _AXES = ("x", "y", "z")
@@ -103,7 +103,7 @@ class Quadruped(MujocoEnv):
 
     def _swing(self) -> np.ndarray:
         """How high the trot would have the feet (4,) in m."""
-        return CLEARANCE * np.maximum(_FIRST_SWING * np.sin(self._phase()), 0)
+        return CLEARANCE * np.maximum(FIRST_SWING * np.sin(self._phase()), 0)
 
     def _heights(self) -> np.ndarray:
         """How high the feet are above the floor (4,) in m."""

@@ -17,11 +17,13 @@ import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.spaces import Box
 
+from .arm_scripts import Pushes, Reaches
 from .disturbances import Disturbances
 from .errors import InputError, nearest
 from .gap_maze import GOAL
 from .goal_maze import GoalMaze, robot_of
 from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
+from .quadruped_script import Trots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,11 +174,12 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task("adroit-door", "AdroitHandDoor-v1", 200, terminates=False, succeeds="the door is open",
                  random_return=-45.9, expert_return=3024.0),
             Task("quadruped", "understudy/Quadruped-v0", 250,
-                 health="trunk above 0.18 m and within 45 degrees of upright"),
+                 health="trunk above 0.18 m and within 45 degrees of upright",
+                 scripts={"trot": lambda task: Trots()}),
             Task("arm-reach", "understudy/ArmReach-v0", 100, terminates=False, succeeds="the tool is at the target",
-                 goal=Goal(3)),
+                 goal=Goal(3), scripts={"expert": lambda task: _arm(task, Reaches)}),
             Task("arm-push", "understudy/ArmPush-v0", 200, terminates=False, succeeds="the block is at the target",
-                 goal=Goal(3)),
+                 goal=Goal(3), scripts={"expert": lambda task: _arm(task, Pushes)}),
             Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-148.8, expert_return=-25.0),
         )
     }
@@ -256,6 +259,15 @@ def _map(task: Task) -> Map:
     environment = task.make()
     try:
         return Map(environment.model, *radius_of(environment.model))
+    finally:
+        environment.close()
+
+
+def _arm(task: Task, script: Callable[[MujocoEnv], Controller]) -> Controller:
+    """A script that knows the kinematics of a task's arm."""
+    environment = task.make()
+    try:
+        return script(environment)
     finally:
         environment.close()
 
