@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +16,30 @@ mujoco: Any = _untyped_mujoco
 
 _GAIN = 4.0  # 1/s, of the tool's way to where it is to be
 _FAST = 0.5  # m/s, at most, of the tool in the air
-_PUSH = 0.15  # m/s, at most, of the tool at the block
 _STEER = 12.0  # 1/s, of the tool's way back to the line of the push
 _UPRIGHT = 4.0  # 1/s, of the peg's way to pointing down
 _DAMPING = 0.05  # of the least squares: how far from singular they are kept
 _POSTURE = 1.0  # 1/s, of the way to home with what the task leaves free
-_LOW, _HIGH = 0.03, 0.12  # m of the tool above the table where it pushes and where it passes over the block
-_BEHIND = 0.075  # m from the block's middle where the tool comes down
 _BESIDE = 0.03  # m that a push may go past the block's middle
-_CLEAR = 0.085  # m from the block's middle where the tool may be low
 _THERE = 0.01  # m from the target where the block is left alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Pushing:
+    """How a tool pushes a block, in m and m/s: ``half`` a side of the block, the ``table``'s height, how far above it the
+    tool is to push (``low``) and to pass over the block (``high``), how far ``behind`` the block's middle it comes down
+    and how far from it it is ``clear``; the ``gain`` of its ways in 1/s, and its speed in the air (``fast``) and at
+    the block (``push``)."""
+
+    half: float = BLOCK
+    table: float = 0.0
+    low: float = 0.03
+    high: float = 0.12
+    behind: float = 0.075
+    clear: float = 0.085
+    gain: float = _GAIN
+    fast: float = _FAST
+    push: float = 0.15
 
 
 class InverseKinematics:
@@ -93,30 +108,30 @@ class Pushes:
         return np.stack([self._one(row.astype(np.float64)) for row in observations])
 
     def _one(self, row: np.ndarray) -> np.ndarray:
-        velocity = push_velocity(row[8:11], row[:2], row[-3:-1])
+        velocity = push_velocity(row[8:11], row[:2], row[-3:-1], Pushing())
         return self._kinematics.action(row[11:17], velocity, down=True)
 
 
-def push_velocity(tool: np.ndarray, block: np.ndarray, target: np.ndarray) -> np.ndarray:
+def push_velocity(tool: np.ndarray, block: np.ndarray, target: np.ndarray, how: Pushing) -> np.ndarray:
     """The velocity (3,) in m/s of a tool (3,) that pushes a block (2,) to a target (2,), all in m."""
-    way = target - block
+    way, height = target - block, tool[2] - how.table
     left = float(np.linalg.norm(way))
     if left < _THERE:
-        return at_most(_GAIN * np.array([0, 0, _HIGH - tool[2]]), _PUSH)
+        return at_most(how.gain * np.array([0, 0, how.high - height]), how.push)
     along = way / left
     offset = tool[:2] - block
     behind = -float(offset @ along)
     across = offset + behind * along
     beside = float(np.linalg.norm(across))
-    if beside < _BESIDE and BLOCK < behind < _BEHIND + 0.02 and tool[2] < 2 * BLOCK:
-        # While lowering, still; then forward, and back to the line through the block's middle meanwhile.
-        forward = min(_GAIN * left + 0.03, _PUSH) if tool[2] < _LOW + 0.015 else 0.0
-        return np.array([*(forward * along - _STEER * across), _GAIN * (_LOW - tool[2])])
-    to_start = -_BEHIND * along - offset
-    height = _LOW if np.linalg.norm(to_start) < _BESIDE / 2 else _HIGH
-    rising = tool[2] < 2 * BLOCK + 0.02 and np.linalg.norm(offset) < _CLEAR
-    aside = np.zeros(2) if height > _LOW and rising else to_start
-    return at_most(_GAIN * np.array([*aside, height - tool[2]]), _FAST)
+    if beside < _BESIDE and how.half < behind < how.behind + 0.02 and height < 2 * how.half:
+        # Not before it is low; then forward, and back to the line through the block's middle meanwhile.
+        forward = min(how.gain * left + 0.03, how.push) if height < how.low + 0.015 else 0.0
+        return np.array([*(forward * along - _STEER * across), how.gain * (how.low - height)])
+    to_start = -how.behind * along - offset
+    wanted = how.low if np.linalg.norm(to_start) < how.behind / 5 else how.high
+    rising = height < 2 * how.half + 0.02 and np.linalg.norm(offset) < how.clear
+    aside = np.zeros(2) if wanted > how.low and rising else to_start
+    return at_most(how.gain * np.array([*aside, wanted - height]), how.fast)
 
 
 def at_most(velocity: np.ndarray, speed: float) -> np.ndarray:

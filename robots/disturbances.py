@@ -111,7 +111,7 @@ class Disturbances:
             motors = np.flatnonzero(model.actuator_trnid[:, 0] == _index(model, "joint", joint))
             if not len(motors):
                 raise InputError(f"disturbances.actuators: the joint {joint!r} has no motor")
-            model.actuator_gear[motors] *= factor
+            _weaken(model, motors, factor)
         _freeze(environment, [_index(model, "joint", joint) for joint in self.frozen])
         for body, change in self.bodies.items():
             index = _body(model, body)
@@ -131,6 +131,12 @@ class Disturbances:
                     f"disturbances.frozen: by {name!r} the maze puts its robot in place, it cannot be held"
                 )
 
+    def check_pulled(self) -> None:
+        """Errors: :class:`InputError` for what would not change a robot whose hand is pulled about, or not only that."""
+        lengths = any("length" in change for change in self.bodies.values())
+        if self.actuators or self.frozen or self.removed or lengths:
+            raise InputError("disturbances: Fetch's hand is pulled, not moved by its joints: choose tremble, or bodies' mass or friction")
+
     def _respecified(self, environment: MujocoEnv) -> Any:
         """The model compiled anew from its file, with other lengths and without what is removed."""
         specification = mujoco.MjSpec.from_file(environment.fullpath)
@@ -145,6 +151,15 @@ class Disturbances:
             if (part := _specified(specification, body)) is not None:  # unless it has gone with another
                 specification.delete(part)
         return specification.compile()
+
+
+def _weaken(model: Any, motors: np.ndarray, factor: float) -> None:
+    """Change what motors give. Those that hold a joint at a position or a velocity lose stiffness and damping, for a gear
+    would also change what position that is."""
+    holding = motors[model.actuator_biastype[motors] != mujoco.mjtBias.mjBIAS_NONE]
+    model.actuator_gear[np.setdiff1d(motors, holding)] *= factor
+    for numbers in (model.actuator_gainprm, model.actuator_biasprm, model.actuator_forcerange):
+        numbers[holding] *= factor
 
 
 def _specified(specification: Any, name: str) -> Any:
