@@ -38,6 +38,7 @@ class Arm(MujocoEnv):
         "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
         "render_fps": 25,
     }
+    whole: ClassVar[bool] = True  # observations have a place for every joint: none can be removed
     observation_structure: ClassVar[dict[str, int]]
     observation_features: ClassVar[dict[str, str]]
     action_features: ClassVar[dict[str, str]] = {f"{joint}.velocity": "rad/s" for joint in JOINTS}

@@ -135,7 +135,9 @@ class Disturbances:
         """Errors: :class:`InputError` for what would not change a robot whose hand is pulled about, or not only that."""
         lengths = any("length" in change for change in self.bodies.values())
         if self.actuators or self.frozen or self.removed or lengths:
-            raise InputError("disturbances: Fetch's hand is pulled, not moved by its joints: choose tremble, or bodies' mass or friction")
+            raise InputError(
+                "disturbances: Fetch's hand is pulled, not moved by its joints: choose tremble, or bodies' mass or friction"
+            )
 
     def _respecified(self, environment: MujocoEnv) -> Any:
         """The model compiled anew from its file, with other lengths and without what is removed."""
@@ -145,6 +147,11 @@ class Disturbances:
                 _body(environment.model, body)
                 _stretch(_specified(specification, body), change["length"])
         for body in self.removed:
+            if getattr(environment, "whole", False):
+                raise InputError(
+                    f"disturbances.removed: what this robot sees has a place for every joint, {body!r}'s too: hold a "
+                    "joint (frozen) or leave it limp (actuators) instead"
+                )
             index = _body(environment.model, body)
             if environment.model.body_parentid[index] == 0:
                 raise InputError(f"disturbances.removed: {body!r} is the whole robot, and something has to be left")
@@ -222,7 +229,8 @@ def _replace_model(environment: MujocoEnv, model: Any) -> None:
     """Give an environment another model, as if it had been made with it."""
     environment.model = model
     environment.data = mujoco.MjData(model)
-    environment.init_qpos = environment.data.qpos.ravel().copy()
+    # A robot of ours starts in its model's first keyframe, Gymnasium's where the model begins.
+    environment.init_qpos = (model.key_qpos[0] if model.nkey else environment.data.qpos).ravel().copy()
     environment.init_qvel = environment.data.qvel.ravel().copy()
     renderer = environment.mujoco_renderer
     renderer.model, renderer.data = model, environment.data

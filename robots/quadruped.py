@@ -42,6 +42,7 @@ class Quadruped(MujocoEnv):
         "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
         "render_fps": 25,
     }
+    whole: ClassVar[bool] = True  # observations have a place for every joint: none can be removed
     observation_structure: ClassVar[dict[str, int]] = {
         "velocity": 3, "angular_velocity": 3, "gravity": 3, "joint_positions": 12, "joint_velocities": 12, "targets": 12,
         "clock": 2,
