@@ -45,7 +45,9 @@ class Arm(MujocoEnv):
 
     def __init__(self, model: str, render_mode: str | None) -> None:
         space = Box(-np.inf, np.inf, (sum(self.observation_structure.values()),), np.float64)
-        super().__init__(str(ASSETS / model), 10, space, render_mode=render_mode, camera_name="side", width=640, height=480)
+        super().__init__(
+            str(ASSETS / model), 10, space, render_mode=render_mode, camera_name="side", width=640, height=480
+        )
         self.init_qpos = self.model.key("home").qpos.copy()
         self._tool = int(self.model.site("tool").id)
 
@@ -81,9 +83,9 @@ class Arm(MujocoEnv):
 class ArmReach(Arm):
     """The tool is to get to a target in the air, and to stay there.
 
-    Observations (18,) are the tool's position, the joints' positions and velocities, and the target. The reward of a step
-    is 1 − tanh(d / 0.2 m) for the distance d of tool and target, plus 1 within 2 cm, less a fiftieth of the mean square of
-    the action.
+    Observations (18,) are the tool's position, the joints' positions and velocities, and the target. The reward of a
+    step is 1 − tanh(d / 0.2 m) for the distance d of tool and target, plus 1 within 2 cm, less a fiftieth of the mean
+    square of the action.
     """
 
     observation_structure: ClassVar[dict[str, int]] = {
@@ -119,10 +121,10 @@ class ArmReach(Arm):
 class ArmPush(Arm):
     """A block on the table is to get to a target, pushed by the tool.
 
-    Observations (26,) are the block's position, its heading as cosine and sine, its velocity in m/s, the tool's position,
-    the joints' positions and velocities, and the target. The reward of a step is 1 − tanh(d / 0.2 m) for the distance d of
-    block and target, plus a fifth of the same for the distance of tool and block, plus 1 with the block within 3 cm, less
-    a fiftieth of the mean square of the action.
+    Observations (26,) are the block's position, its heading as cosine and sine, its velocity in m/s, the tool's
+    position, the joints' positions and velocities, and the target. The reward of a step is 1 − tanh(d / 0.2 m) for the
+    distance d of block and target, plus a fifth of the same for the distance of tool and block, plus 1 with the block
+    within 3 cm, less a fiftieth of the mean square of the action.
     """
 
     observation_structure: ClassVar[dict[str, int]] = {

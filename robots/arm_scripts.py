@@ -26,10 +26,10 @@ _THERE = 0.01  # m from the target where the block is left alone
 
 @dataclasses.dataclass(frozen=True)
 class Pushing:
-    """How a tool pushes a block, in m and m/s: ``half`` a side of the block, the ``table``'s height, how far above it the
-    tool is to push (``low``) and to pass over the block (``high``), how far ``behind`` the block's middle it comes down
-    and how far from it it is ``clear``; the ``gain`` of its ways in 1/s, and its speed in the air (``fast``) and at
-    the block (``push``)."""
+    """How a tool pushes a block, in m and m/s: ``half`` a side of the block, the ``table``'s height, how far above it
+    the tool is to push (``low``) and to pass over the block (``high``), how far ``behind`` the block's middle it comes
+    down and how far from it it is ``clear``; the ``gain`` of its ways in 1/s, and its speed in the air (``fast``) and
+    at the block (``push``)."""
 
     half: float = BLOCK
     table: float = 0.0

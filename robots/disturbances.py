@@ -132,11 +132,12 @@ class Disturbances:
                 )
 
     def check_pulled(self) -> None:
-        """Errors: :class:`InputError` for what would not change a robot whose hand is pulled about, or not only that."""
+        """Errors: :class:`InputError` for what would not change a robot whose hand is pulled about."""
         lengths = any("length" in change for change in self.bodies.values())
         if self.actuators or self.frozen or self.removed or lengths:
             raise InputError(
-                "disturbances: Fetch's hand is pulled, not moved by its joints: choose tremble, or bodies' mass or friction"
+                "disturbances: Fetch's hand is pulled, not moved by its joints: choose tremble, or bodies' mass or "
+                "friction"
             )
 
     def _respecified(self, environment: MujocoEnv) -> Any:
@@ -161,8 +162,7 @@ class Disturbances:
 
 
 def _weaken(model: Any, motors: np.ndarray, factor: float) -> None:
-    """Change what motors give. Those that hold a joint at a position or a velocity lose stiffness and damping, for a gear
-    would also change what position that is."""
+    """Change what motors give. Those that hold a position or a velocity lose stiffness: a gear would change what it is."""
     holding = motors[model.actuator_biastype[motors] != mujoco.mjtBias.mjBIAS_NONE]
     model.actuator_gear[np.setdiff1d(motors, holding)] *= factor
     for numbers in (model.actuator_gainprm, model.actuator_biasprm, model.actuator_forcerange):

@@ -17,8 +17,8 @@ class GoalEnvironment(MujocoEnv):
     """An environment that is told a goal, seen as a plain one.
 
     Observations are what is to get to the goal, the rest of what the environment calls its observation, and the goal.
-    The goal is one of the things that a restored state brings back: :meth:`recall` takes it from a recorded observation,
-    as MuJoCo's own state does not hold it.
+    The goal is one of the things that a restored state brings back: :meth:`recall` takes it from a recorded
+    observation, as MuJoCo's own state does not hold it.
     """
 
     def __init__(self, inner: Any, robot: Any, frame_skip: int) -> None:

@@ -28,13 +28,14 @@ class Quadruped(MujocoEnv):
     """A robot of 12 kg that is to trot forward at 0.6 m/s; a fall ends the episode.
 
     Actions are targets of the twelve joints in rad, about a stance: what they range in is the motors' ``ctrlrange``.
-    Observations (47,) are what such a robot knows of itself: the trunk's velocity, its angular velocity and the direction
-    of gravity, all in the trunk's own frame, joint positions less the stance, joint velocities, the last targets less the
-    stance, and the trot's clock. They hold for whichever way it faces. The state that MuJoCo keeps says them all.
+    Observations (47,) are what such a robot knows of itself: the trunk's velocity, its angular velocity and the
+    direction of gravity, all in the trunk's own frame, joint positions less the stance, joint velocities, the last
+    targets less the stance, and the trot's clock. They hold for whichever way it faces. The state that MuJoCo keeps
+    says them all.
 
     The reward of a step is 0.5 for being up, plus 1 at the right speed and less in proportion to the difference (0 at
-    rest, no less than −1), less 0.5 a m/s sideways, 0.1 a rad/s of turning, 0.5 (1 − cos tilt), how far feet are
-    off the trot (their heights from those of a swing 6 cm high in its half of the cycle and of the floor in the other, on
+    rest, no less than −1), less 0.5 a m/s sideways, 0.1 a rad/s of turning, 0.5 (1 − cos tilt), how far feet are off
+    the trot (their heights from those of a swing 6 cm high in its half of the cycle and of the floor in the other, on
     average, in units of 6 cm) and a fiftieth of the mean square of what targets moved by, in units of a tenth of a rad.
     """
 
@@ -44,8 +45,8 @@ class Quadruped(MujocoEnv):
     }
     whole: ClassVar[bool] = True  # observations have a place for every joint: none can be removed
     observation_structure: ClassVar[dict[str, int]] = {
-        "velocity": 3, "angular_velocity": 3, "gravity": 3, "joint_positions": 12, "joint_velocities": 12, "targets": 12,
-        "clock": 2,
+        "velocity": 3, "angular_velocity": 3, "gravity": 3, "joint_positions": 12, "joint_velocities": 12,
+        "targets": 12, "clock": 2,
     }  # fmt: skip
     observation_features: ClassVar[dict[str, str]] = {
         **{f"velocity.{axis}": "m/s" for axis in _AXES},

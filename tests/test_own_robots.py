@@ -1,4 +1,4 @@
-"""The robots of our own: sound models, rewards by hand, scripts that do what they say, and states that say everything."""
+"""Our own robots: sound models, rewards by hand, scripts that do what they say, states that say everything."""
 
 from __future__ import annotations
 
@@ -183,7 +183,8 @@ def test_a_quadruped_that_lies_has_fallen_and_facing_elsewhere_changes_nothing()
     forward = environment.step(STANCE)[0]
     turned = made("quadruped")
     state, spun, quarter = turned.data.qpos.copy(), np.zeros(4), np.sqrt([0.5, 0, 0, 0.5])
-    mujoco.mju_mulQuat(spun, quarter, state[3:7])  # a quarter, which the pyramid that stands for friction does not notice
+    # A quarter, for the pyramid that stands for friction does not notice that.
+    mujoco.mju_mulQuat(spun, quarter, state[3:7])
     velocity = turned.data.qvel.copy()
     velocity[:2] = [-velocity[1], velocity[0]]
     turned.set_state(np.concatenate((state[:3], spun, state[7:])), velocity)
@@ -220,11 +221,11 @@ def test_the_arms_scripts_succeed(name: str, count: int) -> None:
 def test_an_arms_reward_by_hand() -> None:
     environment = made("arm-reach")
     tool = environment._get_obs()[:3]
-    environment.data.mocap_pos[0] = tool + [0.2, 0, 0]
+    environment.data.mocap_pos[0] = tool + np.array([0.2, 0, 0])
     _, reward, *_, about = environment.step(np.zeros(6))
     assert reward == pytest.approx(1 - np.tanh(1), abs=0.01)
     assert not about["success"]
-    environment.data.mocap_pos[0] = tool + [0.01, 0, 0]
+    environment.data.mocap_pos[0] = tool + np.array([0.01, 0, 0])
     _, reward, *_, about = environment.step(np.full(6, 0.1))
     assert about["success"]
     assert 1.85 < reward < 2 - 0.02 * 0.01
