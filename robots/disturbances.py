@@ -162,7 +162,7 @@ class Disturbances:
 
 
 def _weaken(model: Any, motors: np.ndarray, factor: float) -> None:
-    """Change what motors give. Those that hold a position or a velocity lose stiffness: a gear would change what it is."""
+    """Change what motors give. Those that hold a position or a velocity get less stiff: a gear would change what."""
     holding = motors[model.actuator_biastype[motors] != mujoco.mjtBias.mjBIAS_NONE]
     model.actuator_gear[np.setdiff1d(motors, holding)] *= factor
     for numbers in (model.actuator_gainprm, model.actuator_biasprm, model.actuator_forcerange):
