@@ -186,6 +186,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                  random_return=-45.9, expert_return=3024.0),
             Task("quadruped", "understudy/Quadruped-v0", 250,
                  health="trunk above 0.18 m and within 45 degrees of upright",
+                 random_return=-68.7, expert_return=313.1,
                  scripts={"trot": lambda task: Trots()}),
             Task("arm-reach", "understudy/ArmReach-v0", 100, terminates=False, succeeds="the tool is at the target",
                  random_return=12.6, expert_return=175.0, goal=Goal(3),
