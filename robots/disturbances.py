@@ -152,7 +152,7 @@ class Disturbances:
             motors = np.flatnonzero(model.actuator_trnid[:, 0] == _index(model, "joint", joint))
             if not len(motors):
                 raise InputError(f"disturbances.actuators: the joint {joint!r} has no motor")
-            model.actuator_gear[motors] *= factor
+            _weaken(model, motors, factor)
         _freeze(environment, [_index(model, "joint", joint) for joint in self.frozen])
         for body, change in self.bodies.items():
             index = _body(model, body)
@@ -172,6 +172,15 @@ class Disturbances:
                     f"disturbances.frozen: by {name!r} the maze puts its robot in place, it cannot be held"
                 )
 
+    def check_pulled(self) -> None:
+        """Errors: :class:`InputError` for what would not change a robot whose hand is pulled about."""
+        lengths = any("length" in change for change in self.bodies.values())
+        if self.actuators or self.frozen or self.removed or lengths:
+            raise InputError(
+                "disturbances: Fetch's hand is pulled, not moved by its joints: choose tremble, or bodies' mass or "
+                "friction"
+            )
+
     def _respecified(self, environment: MujocoEnv) -> Any:
         """The model compiled anew from its file, with other lengths and without what is removed."""
         specification = mujoco.MjSpec.from_file(environment.fullpath)
@@ -180,12 +189,25 @@ class Disturbances:
                 _body(environment.model, body)
                 _stretch(_specified(specification, body), change["length"])
         for body in self.removed:
+            if getattr(environment, "whole", False):
+                raise InputError(
+                    f"disturbances.removed: what this robot sees has a place for every joint, {body!r}'s too: hold a "
+                    "joint (frozen) or leave it limp (actuators) instead"
+                )
             index = _body(environment.model, body)
             if environment.model.body_parentid[index] == 0:
                 raise InputError(f"disturbances.removed: {body!r} is the whole robot, and something has to be left")
             if (part := _specified(specification, body)) is not None:  # unless it has gone with another
                 specification.delete(part)
         return specification.compile()
+
+
+def _weaken(model: Any, motors: np.ndarray, factor: float) -> None:
+    """Change what motors give. Those that hold a position or a velocity get less stiff: a gear would change what."""
+    holding = motors[model.actuator_biastype[motors] != mujoco.mjtBias.mjBIAS_NONE]
+    model.actuator_gear[np.setdiff1d(motors, holding)] *= factor
+    for numbers in (model.actuator_gainprm, model.actuator_biasprm, model.actuator_forcerange):
+        numbers[holding] *= factor
 
 
 def _specified(specification: Any, name: str) -> Any:
@@ -248,7 +270,8 @@ def _replace_model(environment: MujocoEnv, model: Any) -> None:
     """Give an environment another model, as if it had been made with it."""
     environment.model = model
     environment.data = mujoco.MjData(model)
-    environment.init_qpos = environment.data.qpos.ravel().copy()
+    # A robot of ours starts in its model's first keyframe, Gymnasium's where the model begins.
+    environment.init_qpos = (model.key_qpos[0] if model.nkey else environment.data.qpos).ravel().copy()
     environment.init_qvel = environment.data.qvel.ravel().copy()
     renderer = environment.mujoco_renderer
     renderer.model, renderer.data = model, environment.data

@@ -1,7 +1,8 @@
-"""The mazes of gymnasium-robotics (PointMaze, AntMaze) as flat MuJoCo tasks whose state can be set."""
+"""gymnasium-robotics' environments that are told a goal, as flat MuJoCo tasks whose state can be set: mazes."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,78 @@ from gymnasium.spaces import Box
 _PARTS = ("achieved_goal", "observation", "desired_goal")
 
 
-class GoalMaze(MujocoEnv):
-    """A maze that holds a robot's environment inside, seen as that environment.
+class GoalEnvironment(MujocoEnv):
+    """An environment that is told a goal, seen as a plain one.
 
-    Observations are the robot's position in the plane, the rest of what the maze calls its observation, and the goal's
-    position. The goal is one of the things that a restored state brings back: :meth:`recall` takes it from a
-    recorded observation.
+    Observations are what is to get to the goal, the rest of what the environment calls its observation, and the goal.
+    The goal is one of the things that a restored state brings back: :meth:`recall` takes it from a recorded
+    observation, as MuJoCo's own state does not hold it.
     """
 
-    def __init__(self, maze: Any) -> None:
-        # MujocoEnv's own constructor would load a model of its own: here it is the one inside the maze.
-        self._maze = maze
-        self._robot = robot = robot_of(maze)
+    def __init__(self, inner: Any, robot: Any, frame_skip: int) -> None:
+        # MujocoEnv's own constructor would load a model of its own: here it is the one of the robot inside.
+        self._inner, self._robot = inner, robot
         self.model, self.data = robot.model, robot.data
-        self.mujoco_renderer, self.fullpath, self.frame_skip = robot.mujoco_renderer, robot.fullpath, robot.frame_skip
+        self.mujoco_renderer, self.fullpath, self.frame_skip = robot.mujoco_renderer, robot.fullpath, frame_skip
         self.action_space, self.render_mode = robot.action_space, robot.render_mode
-        self.goal = np.zeros(2)
-        maze.goal = self.goal
-        parts = maze._get_obs(_seen(robot))
+        self.goal = np.zeros(len(inner.observation_space["desired_goal"].low))
+        inner.goal = self.goal
+        parts = self._parts()
         self.observation_structure = {name: len(parts[name]) for name in _PARTS}
         self.observation_space = Box(-np.inf, np.inf, (sum(self.observation_structure.values()),), np.float64)
+
+    @abstractmethod
+    def _parts(self) -> Any:
+        """The parts of the present observation, by name."""
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The environment's stream: it alone draws starts and goals."""
+        return self._inner.np_random
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self._inner.np_random = value
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """A new start and a new goal, of the environment's own."""
+        observation, info = self._inner.reset(seed=seed)
+        self.goal = self._inner.goal.copy()
+        return _flat(observation), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.float64, bool, bool, dict[str, Any]]:
+        """As the environment does it, for the present goal."""
+        self._inner.goal = self.goal.copy()
+        observation, reward, terminated, _, info = self._inner.step(action)
+        self.goal = self._inner.goal.copy()
+        return _flat(observation), np.float64(reward), bool(terminated), False, info
+
+    def recall(self, observation: np.ndarray) -> None:
+        """Take the goal of a recorded observation (O,)."""
+        self.goal = np.asarray(observation[-len(self.goal) :], np.float64)
+        self._inner.goal = self.goal.copy()
+
+    def render(self) -> Any:
+        """A picture."""
+        return self._robot.render()
+
+    def close(self) -> None:
+        """Free the environment."""
+        self._inner.close()
+
+    def _get_obs(self) -> np.ndarray:
+        self._inner.goal = self.goal.copy()
+        return _flat(self._parts())
+
+
+class GoalMaze(GoalEnvironment):
+    """A maze that holds a robot's environment inside: its goal is where the robot is to be in the plane."""
+
+    def __init__(self, maze: Any) -> None:
+        robot = robot_of(maze)
+        super().__init__(maze, robot, robot.frame_skip)
 
     @property
     def robot(self) -> MujocoEnv:
@@ -41,51 +94,21 @@ class GoalMaze(MujocoEnv):
     @property
     def cells(self) -> tuple[int, int]:
         """Rows and columns of the maze's map, walls included."""
-        maze = self._maze.maze
+        maze = self._inner.maze
         return int(maze.map_length), int(maze.map_width)
-
-    @property
-    def np_random(self) -> np.random.Generator:
-        """The maze's stream: it alone draws starts and goals."""
-        return self._maze.np_random
-
-    @np_random.setter
-    def np_random(self, value: np.random.Generator) -> None:
-        self._maze.np_random = value
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """A new start and a new goal, of the maze's own."""
-        observation, info = self._maze.reset(seed=seed)
-        self.goal = self._maze.goal.copy()
-        return _flat(observation), info
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.float64, bool, bool, dict[str, Any]]:
-        """As the maze does it, for the present goal."""
-        self._maze.goal = self.goal.copy()
-        observation, reward, terminated, _, info = self._maze.step(action)
-        self.goal = self._maze.goal.copy()
-        return _flat(observation), np.float64(reward), bool(terminated), False, info
 
     def recall(self, observation: np.ndarray) -> None:
         """Take the goal of a recorded observation (O,)."""
-        self.goal = np.asarray(observation[-2:], np.float64)
-        self._maze.goal = self.goal.copy()
-        self._maze.update_target_site_pos()
-
-    def render(self) -> Any:
-        """A picture."""
-        return self._robot.render()
+        super().recall(observation)
+        self._inner.update_target_site_pos()
 
     def close(self) -> None:
         """Free the maze, and the file that it made."""
-        self._maze.close()
+        super().close()
         Path(self.fullpath).unlink(missing_ok=True)
 
-    def _get_obs(self) -> np.ndarray:
-        self._maze.goal = self.goal.copy()
-        return _flat(self._maze._get_obs(_seen(self._robot)))
+    def _parts(self) -> Any:
+        return self._inner._get_obs(_seen(self._robot))
 
 
 def robot_of(maze: Any) -> MujocoEnv:

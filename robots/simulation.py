@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import mujoco as _untyped_mujoco
 import numpy as np
@@ -12,7 +12,7 @@ from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
 from .disturbances import hold_frozen
 from .errors import InputError
-from .goal_maze import GoalMaze
+from .goal_maze import GoalEnvironment
 from .signals import Signals
 from .tasks import Spaces, Task
 
@@ -117,6 +117,15 @@ class Snapshot:
     qvel: np.ndarray | None = None
 
 
+@runtime_checkable
+class Recalls(Protocol):
+    """An environment whose observations say what positions and velocities do not: a target, a clock."""
+
+    def recall(self, observation: np.ndarray) -> None:
+        """Take it from a recorded observation (O,)."""
+        ...
+
+
 def place(environment: MujocoEnv, state: Snapshot) -> np.ndarray:
     """Put an environment into a recorded state; returns what it observes there (O,) float32.
 
@@ -131,7 +140,8 @@ def place(environment: MujocoEnv, state: Snapshot) -> np.ndarray:
             sizes = f"{model.nq} positions and {model.nv} velocities"
             raise InputError(f"a recorded state does not have this task's {sizes}")
         environment.set_state(state.qpos, state.qvel)
-    if isinstance(environment, GoalMaze):
+    # Where MuJoCo's own state says everything, an observation would only round it.
+    if isinstance(environment, GoalEnvironment) or (state.physics is None and isinstance(environment, Recalls)):
         environment.recall(state.observation)
     return np.asarray(environment._get_obs(), np.float32)  # pyright: ignore
 

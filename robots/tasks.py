@@ -19,12 +19,15 @@ import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.spaces import Box
 
+from .arm_scripts import Pushes, Reaches
 from .disturbances import Disturbances
 from .errors import InputError, nearest
+from .fetch import Fetch, FetchPushes, FetchReaches
 from .gap_maze import GOAL
 from .goal_maze import GoalMaze, robot_of
 from .health import Bound, Health, height_of_tip
 from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
+from .quadruped_script import Trots
 from .slalom import Dodges
 
 
@@ -84,11 +87,15 @@ class Task:
             ) from error
         in_maze = hasattr(environment, "maze")
         robot: Any = robot_of(environment) if in_maze else environment
+        if self.environment_id.startswith(_FETCH):
+            robot = Fetch(environment)
         if not isinstance(robot, MujocoEnv) or not isinstance(robot.action_space, Box):
             raise InputError(f"task {self.name}: {self.environment_id} is not a Gymnasium MuJoCo environment")
         if self.disturbances != Disturbances():
             if in_maze:
                 self.disturbances.check_maze(robot)
+            if isinstance(robot, Fetch):
+                self.disturbances.check_pulled()
             self.disturbances.change(robot)
         return GoalMaze(environment) if in_maze else robot
 
@@ -178,8 +185,23 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                           "play": lambda task: Wanders(_map(task), slice(4, 6))}),
             Task("antmaze", "AntMaze_UMaze-v5", 700, _NO_CONTACT_FORCES, terminates=False,
                  succeeds="the ant is at the goal", goal=Goal(2)),
+            Task("fetch-reach", "FetchReach-v4", 50, terminates=False, succeeds="the hand is at the goal",
+                 random_return=-49.3, expert_return=-1.6, goal=Goal(3),
+                 scripts={"expert": lambda task: FetchReaches()}),
+            Task("fetch-push", "FetchPush-v4", 50, terminates=False, succeeds="the block is at the goal",
+                 random_return=-46.5, expert_return=-17.6, goal=Goal(3),
+                 scripts={"expert": lambda task: FetchPushes()}),
             Task("adroit-door", "AdroitHandDoor-v1", 200, terminates=False, succeeds="the door is open",
                  random_return=-45.9, expert_return=3024.0),
+            Task("quadruped", "understudy/Quadruped-v0", 250,
+                 random_return=-68.7, expert_return=313.1,
+                 scripts={"trot": lambda task: Trots()}),
+            Task("arm-reach", "understudy/ArmReach-v0", 100, terminates=False, succeeds="the tool is at the target",
+                 random_return=12.6, expert_return=175.0, goal=Goal(3),
+                 scripts={"expert": lambda task: _arm(task, Reaches)}),
+            Task("arm-push", "understudy/ArmPush-v0", 200, terminates=False, succeeds="the block is at the target",
+                 random_return=75.8, expert_return=314.0, goal=Goal(3),
+                 scripts={"expert": lambda task: _arm(task, Pushes)}),
             Task("pusher", "Pusher-v5", 100, terminates=False, random_return=-148.8, expert_return=-25.0),
         )
     }
@@ -216,7 +238,7 @@ def find_task(name: str) -> Task:
             keywords = known.keywords if alike else {}
             own: dict[str, Any] = {"name": name, "environment_id": name, "horizon": horizon, "keywords": keywords}
             return dataclasses.replace(known, **own, random_return=None, expert_return=None)
-    return Task(name, name, horizon, succeeds="what the environment says" if name.startswith(_ADROIT) else "")
+    return Task(name, name, horizon, succeeds="what the environment says" if name.startswith((_ADROIT, _FETCH)) else "")
 
 
 def task_of_environment(environment_id: str, keywords: Mapping[str, Any]) -> Task | None:
@@ -233,7 +255,7 @@ def _family(environment_id: str) -> str:
 
 
 def _is_ours(entry_point: str) -> bool:
-    return any(part in entry_point for part in ("mujoco", "_maze", "slalom", "adroit_hand"))
+    return any(part in entry_point for part in ("mujoco", "_maze", "slalom", "adroit_hand", "envs.fetch"))
 
 
 def _register(environment_id: str) -> None:
@@ -267,10 +289,23 @@ def _map(task: Task) -> Map:
         environment.close()
 
 
+def _arm(task: Task, script: Callable[[MujocoEnv], Controller]) -> Controller:
+    """A script that knows the kinematics of a task's arm."""
+    environment = task.make()
+    try:
+        return script(environment)
+    finally:
+        environment.close()
+
+
 _MAZES = ("PointMaze_", "AntMaze_")
 _ADROIT = "AdroitHand"
-_ROBOTICS = (*_MAZES, _ADROIT)
+_FETCH = "Fetch"
+_ROBOTICS = (*_MAZES, _ADROIT, _FETCH)
 _MODEL_ERRORS = (OSError, ValueError)  # of a model file that is not there, or is none
 gymnasium.register("understudy/ModelFile-v0", "understudy.robots.model_file:ModelFile")
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")
 gymnasium.register("understudy/Slalom-v0", "understudy.robots.slalom:Slalom")
+gymnasium.register("understudy/Quadruped-v0", "understudy.robots.quadruped:Quadruped")
+gymnasium.register("understudy/ArmReach-v0", "understudy.robots.arm:ArmReach")
+gymnasium.register("understudy/ArmPush-v0", "understudy.robots.arm:ArmPush")

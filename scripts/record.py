@@ -36,7 +36,7 @@ class RecordOptions:
 
     policy: str = option(
         "who plays: a policy directory, a run directory (its chosen policy), a stable-baselines3 zip, random, or a "
-        "script of the task's (expert or play, in gap-maze and PointMaze)"
+        "script of the task's (expert in mazes of a disc or ball, with the arm and in Fetch; play in the mazes; trot)"
     )
     out: Path = option("the HDF5 file to write")  # noqa: RUF009 (option() is dataclasses.field())
     task: str | None = option(

@@ -12,16 +12,19 @@ from understudy.datasets import bundled, load
 from understudy.robots import InputError, Spaces, find_task, set_physics_state
 from understudy.scripts.build import resolve_data
 
+EPISODES = {"arm-reach-expert": 50, "arm-push-expert": 25}  # of what is drawn anew: where the target is, and the block
+ROBOTS = {"quadruped-expert", "arm-reach-expert", "arm-push-expert"}
 
-def test_three_experts_are_bundled() -> None:
-    assert {"hopper-expert", "walker2d-expert", "halfcheetah-expert"} <= set(bundled())
+
+def test_experts_are_bundled() -> None:
+    assert {"hopper-expert", "walker2d-expert", "halfcheetah-expert"} | ROBOTS <= set(bundled())
 
 
 @pytest.mark.parametrize("name", sorted(bundled()))
 def test_a_bundle_is_small_and_says_where_it_comes_from(name: str) -> None:
     assert Path(bundled()[name]).stat().st_size < 3_000_000
     demonstrations = load(name)
-    assert len(demonstrations.starts) == 10
+    assert len(demonstrations.starts) == EPISODES.get(name, 10)
     assert demonstrations.states is not None
     assert demonstrations.random_return is not None
     assert demonstrations.expert_return == pytest.approx(demonstrations.episode_returns.mean())
