@@ -84,10 +84,9 @@ class Steps:
         qpos, qvel, world = self._x.get("infos/qpos"), self._x.get("infos/qvel"), self._x.world
         if qpos is None or qvel is None or world is None or not (all_finite(qpos) and all_finite(qvel)):
             return None
-        places, speeds = np.arange(qpos.shape[1]), np.arange(qvel.shape[1])
-        if len(places) != len(speeds):  # a free body first: its place, then its attitude, which has four numbers
-            places, speeds = np.delete(places, slice(3, 7)), np.delete(speeds, slice(3, 6))
-        if len(places) != len(speeds):
+        places, speeds = world.places, world.speeds
+        sizes = [len(world.layout.fresh[world.layout.columns[name]]) for name in ("qpos", "qvel")]
+        if len(places) == 0 or [qpos.shape[1], qvel.shape[1]] != sizes:
             return None
         rate, found = world.spaces.control_rate, list[np.ndarray]()
         slack = 0.02 + np.percentile(np.abs(qvel[self._rows][:, speeds]), 99, axis=0) / rate

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import mujoco as _untyped_mujoco
 import numpy as np
 
 from ..robots import TASKS, Disturbances, InputError, Spaces, Task, find_task, task_of_environment
@@ -16,27 +17,39 @@ from .demonstrations import Demonstrations
 from .limits import in_words, parse_json
 from .states import StateLayout
 
+# MuJoCo's compiled module comes without types.
+mujoco: Any = _untyped_mujoco
+
 DISTURBANCES = "disturbances"  # attribute: what the robot suffered from (JSON)
 _LARGEST_FACTOR = 1e3  # of a body's mass, say: MuJoCo is not made for more
 _CELLS = 2500  # of a maze, that an environment can be made of in a second
+# Lengths and angles among the positions of joints, where it is not one.
+_LENGTHS = {int(mujoco.mjtJoint.mjJNT_FREE): 3, int(mujoco.mjtJoint.mjJNT_BALL): 0}
 _SLOWEST = 1.0  # Hz: a step of something slower takes MuJoCo for ever
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """What reading and writing need of a task, taken from one environment made for it."""
+    """What reading and writing need of a task, taken from one environment made for it.
+
+    ``places`` and ``speeds`` are which of the simulator's positions are lengths or angles, and their velocities (an
+    attitude's four numbers have no velocities of their own).
+    """
 
     task: Task
     spaces: Spaces
     layout: StateLayout
+    places: np.ndarray
+    speeds: np.ndarray
 
     @classmethod
     def of(cls, task: Task) -> World:
         """Make the task's environment once and look."""
         environment = task.make()
         try:
-            return cls(task, Spaces.of(environment), StateLayout.of(cast(Any, environment).model))
+            model = cast(Any, environment).model
+            return cls(task, Spaces.of(environment), StateLayout.of(model), *_places_and_speeds(model))
         finally:
             environment.close()
 
@@ -63,6 +76,14 @@ class World:
         if controls.shape[1] == len(fresh):  # otherwise actions are no controls, and the caller finds no match
             controls[starts] = fresh
         return controls
+
+
+def _places_and_speeds(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    pairs: list[tuple[int, int]] = []
+    for kind, place, speed in zip(model.jnt_type, model.jnt_qposadr, model.jnt_dofadr, strict=True):
+        pairs += [(int(place) + i, int(speed) + i) for i in range(_LENGTHS.get(int(kind), 1))]
+    places, speeds = np.array(pairs, np.int64).reshape(-1, 2).T
+    return places, speeds
 
 
 @dataclasses.dataclass(frozen=True)
