@@ -69,8 +69,8 @@ def test_no_false_alarm_on_the_bundled_sets(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["halfcheetah", "ant", "humanoid", "pusher", "gap-maze", "slalom", "adroit-door", "quadruped", "arm-reach", "arm-push",
-     "fetch-push"],
+    ["halfcheetah", "ant", "humanoid", "pusher", "gap-maze", "slalom", "adroit-door", "quadruped", "arm-reach",
+     "arm-push", "fetch-push"],
 )  # fmt: skip
 def test_no_false_alarm_on_recordings_of_any_task(name: str, tmp_path: Path) -> None:
     """With all that we record, and with as little as others do."""
