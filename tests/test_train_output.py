@@ -38,7 +38,7 @@ def test_a_training_shows_how_it_goes_and_ends_with_a_table(
         assert (number, seed, policy) == (str(run), str(run), "200")
         assert float(score) == pytest.approx(result["score"]["runs"][run], abs=6e-4)
         assert float(returned) == pytest.approx(result["return"]["runs"][run], abs=0.06)
-        assert len(others) == 2, "selection and evaluation"
+        assert len(others) == 3, "selection, evaluation and updates"
     assert float(rows["IQM"][2]) == pytest.approx(result["score"]["iqm"], abs=6e-4)
     assert float(rows["IQM"][3]) == pytest.approx(result["return"]["iqm"], abs=0.06)
     ends = [line.split(" ")[0] for line in lines[-4:-1]]
