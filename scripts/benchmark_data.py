@@ -14,7 +14,7 @@ import h5py  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
 _EPISODE = 1_000
-_OBSERVATIONS, _ACTIONS = 11, 3  # Hopper's
+_OBSERVATIONS, _ACTIONS, _PLACES, _RATE = 11, 3, 5, 125  # Hopper's
 _MANY, _BLOCKS = 1_000_000, 3  # more rows than these are timed so often at most
 _BY_ROW = 1_000_000  # more rows than this are not joined one by one: it takes minutes
 
@@ -131,10 +131,12 @@ def _write(path: Path, count: int) -> None:
         }
         for begin in range(0, count, _EPISODE):
             end = min(begin + _EPISODE, count)
-            walk = np.cumsum(random.normal(0, 0.01, (end - begin + 1, _OBSERVATIONS)), 0).astype(np.float32)
+            speeds = np.cumsum(random.normal(0, 0.003, (end - begin + 1, _OBSERVATIONS - _PLACES)), 0)
+            places = np.cumsum(speeds[:, -_PLACES:] / _RATE, 0)  # or the checks would have something to say
+            walk = np.concatenate((places, speeds), 1).astype(np.float32)
             arrays["observations"][begin:end], arrays["next_observations"][begin:end] = walk[:-1], walk[1:]
-            arrays["actions"][begin:end] = np.tanh(walk[:-1, :_ACTIONS])
-            arrays["rewards"][begin:end] = walk[:-1, 0]
+            arrays["actions"][begin:end] = np.tanh(walk[:-1, -_ACTIONS:])
+            arrays["rewards"][begin:end] = walk[:-1, -1]
         ends = np.arange(count) % _EPISODE == _EPISODE - 1
         file["terminals"], file["timeouts"] = np.zeros(count, bool), ends
         file.attrs.update({"env_id": "Hopper-v5", "env_kwargs": "{}"})

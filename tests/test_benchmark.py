@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from understudy.scripts import benchmark_data
 from understudy.scripts.benchmark import main
 
 
@@ -46,6 +50,29 @@ def test_what_a_learned_world_costs(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["5 x 5", "1 x 5", "10 x 5", "5 x 1", "5 x 25", "fit of 5", "fit of 1", "fit of 10"]
     assert [row["what"] for row in result["results"]] == names
     assert all(row["outside"] > 0 and row["inside"] > 0 for row in result["results"])
+
+
+def test_loading_data(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def here(work: Callable[[Path], object], path: Path, *, traced: bool = False) -> float:
+        try:
+            return benchmark_data._measured(work, path, traced)
+        finally:
+            tracemalloc.stop()
+
+    monkeypatch.setattr(benchmark_data, "_run", here)  # in this process, which has everything imported
+    assert main(["data", "rows=[2000,3000]", "blocks=2"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    result = json.loads(lines[-1])
+    assert [row["rows"] for row in result["results"]] == [2000, 3000]
+    assert len(lines) == 2 * 4 + 1
+    for row in result["results"]:
+        for side in (row["ours"], row["checked"]):
+            assert side["low"] <= side["ratio"] <= side["high"]
+            assert side["memory"] > 1
+        assert row["by_row"] > 0
+    assert not caplog.records  # its files are sound
 
 
 def test_quiet_prints_only_json(capsys: pytest.CaptureFixture[str]) -> None:
