@@ -124,6 +124,8 @@ def _remembered(folder: Path, information: Mapping[str, Any], episodes: int) -> 
                 f"{folder}: '{OURS}' in meta/info.json tells of {len(values)} episodes, but there are {episodes}; "
                 "remove it if you have edited the data set, and give the task"
             )
+        if not all(isinstance(value, (int, float)) for value in values):
+            raise InputError(f"{folder}: '{OURS}' in meta/info.json tells of episodes by no numbers; remove it")
     return {f"metadata/episode_{name}": np.array(values) for name, values in noted.items()}
 
 

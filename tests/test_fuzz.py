@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import logging
+import os
 import random
 import tempfile
 import zipfile
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 
 from understudy.datasets import load
 
+TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))  # how many times as many examples, for a longer hunt
 SAME = {"derandomize": True, "database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
 COUNT = sum(samples.LENGTHS)
 KEYS = (
@@ -167,7 +169,7 @@ def say(file: h5py.Group, attributes: dict[str, Any]) -> None:
             file.attrs[name] = value
 
 
-@settings(**SAME, max_examples=120)
+@settings(**SAME, max_examples=120 * TIMES)
 @given(changes, said, st.sampled_from(NAMES), st.booleans(), st.booleans())
 def test_any_structure_of_hdf5(
     edits: list[tuple[str, str, np.ndarray]], attributes: dict[str, Any], name: str, valid: bool, latest: bool
@@ -193,7 +195,7 @@ PLACES = (
 )  # fmt: skip
 
 
-@settings(**SAME, max_examples=60)
+@settings(**SAME, max_examples=60 * TIMES)
 @given(
     st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(HOW), arrays(5)), max_size=4),
     said,
@@ -221,7 +223,7 @@ MEMBERS = (
 )  # fmt: skip
 
 
-@settings(**SAME, max_examples=120)
+@settings(**SAME, max_examples=120 * TIMES)
 @given(
     st.sampled_from((samples.npz, samples.npz_packed, None)),
     st.dictionaries(st.sampled_from(MEMBERS), arrays() | st.sampled_from(TEXTS).map(np.array), max_size=5),
@@ -283,7 +285,7 @@ def replaced(told: Any, chance: random.Random, value: Any) -> Any:
 
 @pytest.mark.parametrize("name", DESCRIPTIONS)
 def test_any_description(name: str):
-    @settings(**{"max_examples": 50, **SAME})
+    @settings(**{"max_examples": 50 * TIMES, **SAME})
     @given(values | st.just(LEFT_OUT), st.integers(0, 10**6))
     def one(value: Any, seed: int) -> None:
         target.write_text(edited(valid, random.Random(seed), value))
