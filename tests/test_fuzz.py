@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import samples
 from fuzzed import check, examine, in_child, kept_worlds, spoil
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from understudy.datasets import load
@@ -287,6 +287,7 @@ def replaced(told: Any, chance: random.Random, value: Any) -> Any:
 def test_any_description(name: str):
     @settings(**{"max_examples": 50 * TIMES, **SAME})
     @given(values | st.just(LEFT_OUT), st.integers(0, 10**6))
+    @example([[], [], 0], 2440)
     def one(value: Any, seed: int) -> None:
         target.write_text(edited(valid, random.Random(seed), value))
         examine(root)
