@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -74,8 +75,8 @@ class InverseKinematics:
         return action / max(1.0, float(np.abs(action).max()))  # as a whole, so that the tool keeps its direction
 
 
-class Reaches:
-    """Moves the tool straight to the target."""
+class _ArmScript(abc.ABC):
+    """What moves the arm by what one observation says."""
 
     def __init__(self, environment: MujocoEnv) -> None:
         self._kinematics = InverseKinematics(environment)
@@ -86,26 +87,24 @@ class Reaches:
     def act(self, observations: np.ndarray) -> np.ndarray:
         """Actions (N, 6)."""
         return np.stack([self._one(row.astype(np.float64)) for row in observations])
+
+    @abc.abstractmethod
+    def _one(self, row: np.ndarray) -> np.ndarray:
+        """The action (6,) for an observation (O,)."""
+
+
+class Reaches(_ArmScript):
+    """Moves the tool straight to the target."""
 
     def _one(self, row: np.ndarray) -> np.ndarray:
         return self._kinematics.action(row[3:9], at_most(_GAIN * (row[-3:] - row[:3]), _FAST), down=False)
 
 
-class Pushes:
+class Pushes(_ArmScript):
     """Lowers the tool behind the block, as seen from the target, and pushes; begins again when it slips off.
 
     It remembers nothing: what it does follows from the observation, as it will for those who imitate it.
     """
-
-    def __init__(self, environment: MujocoEnv) -> None:
-        self._kinematics = InverseKinematics(environment)
-
-    def begin(self, seeds: Sequence[int]) -> None:
-        """Nothing is random."""
-
-    def act(self, observations: np.ndarray) -> np.ndarray:
-        """Actions (N, 6)."""
-        return np.stack([self._one(row.astype(np.float64)) for row in observations])
 
     def _one(self, row: np.ndarray) -> np.ndarray:
         velocity = push_velocity(row[8:11], row[:2], row[-3:-1], Pushing())
