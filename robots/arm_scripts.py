@@ -81,7 +81,7 @@ class _ArmScript(abc.ABC):
     def __init__(self, environment: MujocoEnv) -> None:
         self._kinematics = InverseKinematics(environment)
 
-    def begin(self, seeds: Sequence[int]) -> None:
+    def begin(self, seeds: Sequence[int]) -> None:  # noqa: B027 (nothing to begin with is what a script does)
         """Nothing is random."""
 
     def act(self, observations: np.ndarray) -> np.ndarray:
