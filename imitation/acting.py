@@ -16,6 +16,7 @@ from torch import Tensor
 from ..datasets import Demonstrations
 from ..robots import InputError, Task, TaskBatch, Transitions, view_mask
 from .agents import ActingAgent
+from .agents.base import Average
 from .early_ends import EndedShares
 from .policy import Policy
 from .randomness import Generators
@@ -99,7 +100,7 @@ class ActingTraining(Memoryless, abc.ABC):
             )
         self.visits = Visits(len(seeds), self.keeps, self.layout, self.device) if apart else None
         self.generators = Generators(seeds, self.device)
-        self.steps = 0
+        self.steps, self._took_over = 0, False
         agent.to(self.device)
         agent.initialise(self.generators)
         if isinstance(reward, torch.nn.Module):
@@ -164,6 +165,32 @@ class ActingTraining(Memoryless, abc.ABC):
             self.resets.prepare()
             self._observations = self.resets.reset(self.tasks)
         return self._observations
+
+    def take_over(self, state: State, source: str) -> None:
+        """Begin with the agent and the reward of an earlier training's ``state``, called ``source`` in messages.
+
+        Everything else begins anew: steps and what is kept of them, draws, the average of policies, and the choice
+        among them. What they were standardised by comes with them.
+        Errors: :class:`InputError` when they are of other kinds or sizes than this training's.
+        """
+        runs = len(state.tensors.get("lived", ()))
+        if runs not in (0, len(self.seeds)):
+            raise InputError(f"start={source}: it has {runs} runs: give runs={runs}")
+        for name, part in (("agent", self.agent), ("reward", self.reward)):
+            theirs, ours = (
+                {k: tuple(v.shape) for k, v in tensors.items()} for tensors in (state.part(name), part.training_state())
+            )
+            if not runs or theirs != ours:
+                raise InputError(
+                    f"start={source}: its {name} is not made like this training's: give the learner, the task and the "
+                    f"{name}.… settings it was trained with"
+                )
+        self.agent.set_training_state(state.part("agent"))
+        self.reward.set_training_state(state.part("reward"))
+        for module in self.agent.modules() if isinstance(self.agent, torch.nn.Module) else ():
+            if isinstance(module, Average):
+                module.updates.zero_()
+        self._took_over = True
 
     def _acts_randomly(self) -> bool:
         return False
@@ -248,10 +275,10 @@ class ActingTraining(Memoryless, abc.ABC):
 
     def _clock(self) -> dict[str, Any]:
         """How far the training is, as JSON can hold it."""
-        return {"steps": self.steps}
+        return {"steps": self.steps, "took_over": self._took_over}
 
     def _set_clock(self, clock: Mapping[str, Any]) -> None:
-        self.steps = clock["steps"]
+        self.steps, self._took_over = clock["steps"], clock.get("took_over", False)
 
     def state(self) -> State:
         """Everything that decides how the training goes on: tensors, and the rest as JSON."""

@@ -28,8 +28,9 @@ class InteractiveConfig(ActingConfig):
     """The clock of the loop, per run, besides what every acting learner has.
 
     Every ``update_every`` environment steps the agent makes ``update_every × updates_per_step`` updates. The
-    first ``random_steps`` actions are uniform, and updates start after them. ``expert_share`` is the share of
-    expert rows in each batch as (batch number, share) points, linear in between. ``buffer_size`` rows are kept.
+    first ``random_steps`` actions are uniform, or those of an agent that was taken over, and updates start after them.
+    ``expert_share`` is the share of expert rows in each batch as (batch number, share) points, linear in between.
+    ``buffer_size`` rows are kept.
     """
 
     random_steps: int = 1_000
@@ -94,7 +95,7 @@ class InteractiveTraining(ActingTraining):
         return self.updates > 0
 
     def _acts_randomly(self) -> bool:
-        return self.steps < self.config.random_steps
+        return self.steps < self.config.random_steps and not self._took_over
 
     def _reward_update_is_due(self) -> bool:
         return self.reward.learned and self.updates % self.reward.update_every == 0

@@ -163,7 +163,7 @@ def resolve_data(config: dict[str, Any]) -> None:
 
     Errors: :class:`InputError` when none are bundled.
     """
-    for group, key in (("data", "name"), ("offline", "name"), ("", "expert")):
+    for group, key in (("data", "name"), ("offline", "name"), ("", "expert"), ("", "start")):
         values: Any = config.get(group) if group else config
         if isinstance(values, dict) and isinstance(values.get(key), str):  # pyright: ignore[reportUnknownMemberType]
             values[key] = _whole(cast(str, values[key]))

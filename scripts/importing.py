@@ -145,6 +145,7 @@ def _differences(stored: Mapping[str, Any], today: Mapping[str, Any], options: S
     old, new = (dict(_flat(values)) for values in (stored, today))
     skipped = [*_FREE, "data.name", "data.in_memory", *(["disturbances"] if "disturbances" in given else [])]
     skipped += [f"{group}.name" for group in ("offline",) if group in given]
+    skipped += ["start"] if "start" in given else []
     return [
         f"{name}={old.get(name)} is {new.get(name)} now"
         for name in old.keys() | new.keys()

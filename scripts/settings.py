@@ -174,7 +174,8 @@ def prepared(arguments: Sequence[str], *, sweep: bool = False) -> list[str]:
     not in a sweep, where a comma separates values.
     """
     paths = {"data": "data.name", "data.name": "data.name", "offline": "offline.name", "offline.name": "offline.name"}
-    paths |= {"directory": "directory", "resume": "resume", "expert": "expert", "disturbances": "disturbances.file"}
+    paths |= {"directory": "directory", "resume": "resume", "start": "start", "expert": "expert"}
+    paths |= {"disturbances": "disturbances.file"}
     found: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")

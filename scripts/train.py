@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ..datasets import Demonstrations
+from ..imitation.acting import ActingTraining
 from ..imitation.checkpoint import load_checkpoint
 from ..imitation.files import read_json, write_json, write_text
 from ..imitation.fit import Run
@@ -118,6 +119,7 @@ def train(config: DictConfig, learner: str, arguments: Sequence[str]) -> dict[st
         check_directory(values)
         resolve_data(values)
         built = build(values)
+        _take_over(values, built)
         summary = _fit(values, _new_directory(values), built, None)
     else:
         path = Path(str(values["resume"]))
@@ -147,8 +149,19 @@ def learn(learner: str, demonstrations: Demonstrations, **options: Any) -> Polic
     values["data"] |= {"name": demonstrations.source, "in_memory": True, "episodes": episodes}
     check_directory(values)
     built = build(values, demonstrations)
+    _take_over(values, built)
     summary = _fit(values, _new_directory(values), built, None)
     return Policy.from_pretrained(summary["policy"])
+
+
+def _take_over(values: Mapping[str, Any], built: Built) -> None:
+    """Begin with the agent and the reward of the training that ``start=`` names, if it names one."""
+    if values["start"] is None:
+        return
+    source, training = str(values["start"]), built.training
+    if not isinstance(training, ActingTraining):
+        raise InputError(f"start={source}: learner={values['learner']} has no agent and no reward to begin with")
+    training.take_over(load_checkpoint(Path(source)), source)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -76,6 +76,7 @@ common options
   evaluation.every=10000 evaluation.episodes=20
   checkpoint.every=25000 checkpoint.keep=2
   directory=runs/mine       where to put the run
+  start=runs/mine           begin with what that run learned, agent and reward (fine-tuning, as under disturbances)
   resume=runs/mine          go on with a run that was stopped; on the CPU, bit for bit as if it had not been
   quiet=true                print only the last line
   --multirun                one run directory per combination: learner=bc,hype seed=0,10
