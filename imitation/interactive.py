@@ -79,6 +79,12 @@ class InteractiveTraining(ActingTraining):
         """``buffer_size``, or all there will be."""
         return min(self.config.buffer_size, max(self.config.steps, 1))
 
+    def begin(self) -> np.ndarray:
+        """Start the world and the first episodes, unless they have been; returns the observations (R, O)."""
+        if self._observations is None:
+            self.world.begin(self.tasks)
+        return super().begin()
+
     def _advance(self) -> Mapping[str, Tensor]:
         """Act for ``update_every`` steps, then update; returns the last update's metrics, each (R,)."""
         count = min(self.config.update_every, self.config.steps - self.steps)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..robots import Health, InputError, Task
+from ..robots import Health, InputError, Task, TaskBatch
 from .dynamics import Dynamics, DynamicsConfig
 from .parts import Setting
 from .randomness import Generators
@@ -37,6 +37,10 @@ class World(Protocol):
 
     def prepare(self, generators: Generators) -> None:
         """Draw what has to be drawn, once."""
+        ...
+
+    def begin(self, tasks: TaskBatch) -> None:
+        """Called once before the first episode of a training that starts anew."""
         ...
 
     def rows(self, real: ReplayBuffer) -> ReplayBuffer:
@@ -80,6 +84,9 @@ class SimulatorWorld:
 
     def prepare(self, generators: Generators) -> None:
         """Nothing to draw."""
+
+    def begin(self, tasks: TaskBatch) -> None:
+        """Nothing to prepare."""
 
     def rows(self, real: ReplayBuffer) -> ReplayBuffer:
         """What happened."""
@@ -179,7 +186,11 @@ class ModelWorld:
     def prepare(self, generators: Generators) -> None:
         """Draw the ensembles' parameters."""
         self.dynamics.initialise(generators)
+
+    def begin(self, tasks: TaskBatch) -> None:
+        """Prepare the starts of roll-outs."""
         self.starts.prepare()
+        self.starts.visit(tasks)
 
     def rows(self, real: ReplayBuffer) -> ReplayBuffer:
         """What the policy did in the model."""

@@ -61,9 +61,10 @@ def make_world(config: Values, setting: Setting, reward: Reward, starts: Resets)
         raise InputError("world=model: loop=on_policy improves its policy by whole episodes: choose loop=interactive")
     if isinstance(reward, TaskReward):
         raise InputError("reward=task: world=model does not learn the task's reward: choose world=simulator")
-    if not hasattr(starts, "imagined"):
+    if not (hasattr(starts, "imagined") and hasattr(starts, "visit")):
         raise InputError(
-            f"resets={config['resets']['kind']} does not say where roll-outs in world=model begin: add imagined"
+            f"resets={config['resets']['kind']} does not say where roll-outs in world=model begin: "
+            "add visit and imagined"
         )
     if setting.demonstrations is not None:
         setting.demonstrations.need_actions("world=model", "choose world=simulator")
@@ -76,8 +77,8 @@ _BASES = {
     "reward": "understudy.imitation.rewards.FixedReward",
     "resets": "understudy.imitation.resets.InitialResets",
 }
-# `recordable` is known once it is initialised; only world=model asks for `imagined` starts.
-_MAY_LACK = {"on_policy", "sees_actions", "recordable", "imagined"}
+# `recordable` is known once it is initialised; only world=model asks for `visit` and `imagined`.
+_MAY_LACK = {"on_policy", "sees_actions", "recordable", "imagined", "visit"}
 
 
 def make_part(axis: str, config: Values, setting: Setting) -> Any:

@@ -243,6 +243,20 @@ def test_starts_are_where_the_resets_say(make: Make, demonstrations: Demonstrati
     assert share("resets=mixture", "resets.initial=0", "resets.expert=1", "resets.offline=1") == 1
 
 
+def test_roll_ins_are_made_once_in_the_simulator_and_counted(make: Make) -> None:
+    options = ("hyper", "resets=roll_in", "resets.source=expert", "resets.updates=5", "resets.share=0.4")
+    training = cast(InteractiveTraining, run_to(make(*options), 100))
+    horizon = training.task.horizon
+    assert training.step_counts()["reset"].tolist() == [2 * (horizon - 1)] * 2
+    visited = training.state().tensors["world.starts.roll_in.visited"]
+    assert visited.shape == (2, 2 * horizon, 11)
+    assert not torch.equal(visited[0], visited[1])
+    begins = world_of(training)._begin(400, training.buffer, training.generators)  # pyright: ignore
+    for run, rows in enumerate(begins):
+        known = {tuple(row) for row in visited[run].tolist()}
+        assert float(np.mean([tuple(row) in known for row in rows.tolist()])) == pytest.approx(0.4, abs=0.08)
+
+
 def test_doubt_changes_rewards_as_told(make: Make) -> None:
     def gap(uncertainty: str) -> Tensor:
         options = () if uncertainty == "none" else ("world.uncertainty_weight=0.5",)
@@ -257,7 +271,14 @@ def test_doubt_changes_rewards_as_told(make: Make) -> None:
     assert gap("explore").tolist() == [[1.0, 0.0]] * 2
 
 
-@pytest.mark.parametrize("options", [("smiling", "world=model"), ("mm", "world=model", "world.uncertainty=truncate")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("smiling", "world=model"),
+        ("mm", "world=model", "world.uncertainty=truncate"),
+        ("hyper", "resets=roll_in", "resets.source=expert", "resets.updates=1"),
+    ],
+)
 def test_other_learners_learn_in_it_too(make: Make, options: tuple[str, ...]) -> None:
     model = ("world.members=2", "world.elites=2", "world.hidden=[8]", "world.epochs=1", "world.model_steps=2")
     whole, half, resumed = (make(*options, *model) for _ in range(3))
@@ -270,7 +291,6 @@ def test_other_learners_learn_in_it_too(make: Make, options: tuple[str, ...]) ->
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("hyper", "resets=roll_in", "resets.updates=1"), "RollInStart starts in the simulator"),
         (("hyper", "world.elites=3"), "there are world.members=2"),
         (("hyper", "world.horizon=[[5,1],[5,2]]"), "ascending points"),
         (("hyper", "world.horizon=[[5]]"), "ascending points"),

@@ -31,6 +31,11 @@ class Resets(Protocol):
         """Start new episodes everywhere, or where the mask (R,) is true; returns observations (R, O)."""
         ...
 
+    def visit(self, tasks: TaskBatch) -> None:
+        """Called once, after :meth:`prepare`, where the starts are those of roll-outs in a learned world: go where only
+        the simulator leads."""
+        ...
+
     def imagined(self, run: int, count: int) -> np.ndarray:
         """Observations (n, O) in which a run begins n ≤ ``count`` roll-outs in a learned world; the others begin
         where the learner has been.
@@ -85,6 +90,9 @@ class InitialResets:
         """As the task does it."""
         return tasks.reset(where)
 
+    def visit(self, tasks: TaskBatch) -> None:
+        """The learner's own episodes go there."""
+
     def imagined(self, run: int, count: int) -> np.ndarray:
         """None: what begins at the task's initial states here begins anywhere on the learner's way there."""
         return np.zeros((0, 0), np.float32)
@@ -118,15 +126,18 @@ class Start:
         """Start an episode of environment ``index``; returns the observation (O,)."""
         raise TypeError(f"{type(self).__name__} does not say how to start")
 
-    def imagined(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Observations (n, O), n ≤ ``count``, to begin roll-outs in a learned world in; the others begin where the
-        learner has been.
+    def visit(self, tasks: TaskBatch, random: Sequence[np.random.Generator]) -> None:
+        """For roll-outs in a learned world: called once, with the runs' streams, to go where only the simulator leads."""
+
+    def imagined(self, run: int, count: int, random: np.random.Generator) -> np.ndarray:
+        """Observations (n, O), n ≤ ``count``, to begin a run's roll-outs in a learned world in; the others begin where
+        the learner has been.
 
         Errors: :class:`InputError` where only the simulator can say.
         """
         raise InputError(
-            f"resets: {type(self).__name__} starts in the simulator, and world=model has none: choose resets=initial, "
-            "expert, offline, or a mixture of these"
+            f"resets: {type(self).__name__} does not say where roll-outs in world=model begin: choose resets=initial, "
+            "expert, offline, roll_in or a mixture of these"
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -144,7 +155,7 @@ class InitialStart(Start):
         """As the task does it."""
         return tasks.reset(only(index, len(tasks)))[index]
 
-    def imagined(self, count: int, random: np.random.Generator) -> np.ndarray:
+    def imagined(self, run: int, count: int, random: np.random.Generator) -> np.ndarray:
         """None: a roll-out is short, so it begins anywhere on the way that began in the initial states."""
         return np.zeros((0, 0), np.float32)
 
@@ -201,11 +212,16 @@ class MixedResets:
             observations[index] = way.start(tasks, int(index), random)
         return observations
 
+    def visit(self, tasks: TaskBatch) -> None:
+        """By every way that has to."""
+        for way in self.starts.values():
+            way.visit(tasks, self._random)
+
     def imagined(self, run: int, count: int) -> np.ndarray:
         """By each way as many as its weight makes of ``count``, drawn from the run's stream."""
         random = self._random[run]
         counts = random.multinomial(count, self._shares)
-        found = [way.imagined(int(n), random) for way, n in zip(self.starts.values(), counts, strict=True)]
+        found = [way.imagined(run, int(n), random) for way, n in zip(self.starts.values(), counts, strict=True)]
         found = [observations for observations in found if len(observations)]
         return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 

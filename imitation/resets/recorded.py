@@ -75,7 +75,7 @@ class ImaginedStart(Start):
     def __init__(self, recorded: Demonstrations) -> None:
         self._recorded = recorded
 
-    def imagined(self, count: int, random: np.random.Generator) -> np.ndarray:
+    def imagined(self, run: int, count: int, random: np.random.Generator) -> np.ndarray:
         """Observations (count, O)."""
         bounds = np.append(self._recorded.starts, len(self._recorded))
         episodes = random.integers(len(self._recorded.starts), size=count)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,9 +19,10 @@ from torch import Tensor
 from ...robots import InputError, TaskBatch, view_mask
 from ..offline import BehaviourCloning, CloningConfig
 from ..parts import Setting
-from .base import InitialStart, MixedResets, Start
+from .base import InitialStart, MixedResets, Start, only
 
 logger = logging.getLogger(__name__)
+_VISITS = 2  # roll-ins of the whole horizon for the roll-outs of a learned world
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +42,13 @@ class RollInConfig:
 class RollInStart(Start):
     """Acts for a number of steps that is uniform over the horizon with the run's own cloned policy (sampled).
 
-    An episode that ends during the roll-in starts anew and the count goes on, as in the released code.
+    An episode that ends during the roll-in starts anew and the count goes on, as in the released code. In a learned
+    world roll-outs begin in the states of two such roll-ins of the whole horizon, made in the simulator once.
     """
 
     def __init__(self, cloning: BehaviourCloning) -> None:
         self._cloning = cloning
+        self._visited: Tensor | None = None
 
     def prepare(self) -> None:
         """Clone the policy."""
@@ -54,30 +58,47 @@ class RollInStart(Start):
 
     def start(self, tasks: TaskBatch, index: int, random: np.random.Generator) -> np.ndarray:
         """Roll in. Its steps are counted under ``reset``."""
-        mask = np.zeros(len(tasks), bool)
-        mask[index] = True
-        observation = tasks.reset(mask)[index]
+        return self._roll_in(tasks, index, int(random.integers(tasks.task.horizon)), random)[-1]
+
+    def _roll_in(self, tasks: TaskBatch, index: int, steps: int, random: np.random.Generator) -> list[np.ndarray]:
+        """The observations (O,) before each step and after the last."""
+        mask = only(index, len(tasks))
+        seen = [tasks.reset(mask)[index]]
         actions = np.zeros((len(tasks), tasks.spaces.action_size), np.float32)
-        for _ in range(int(random.integers(tasks.task.horizon))):
+        for _ in range(steps):
             noise = random.standard_normal(tasks.spaces.action_size, np.float32)
-            actions[index] = self._act(index, observation, noise)
+            actions[index] = self._act(index, seen[-1], noise)
             result = tasks.step(actions, "reset", mask)
-            observation = result.next_observations[index]
-            if result.ended[index]:
-                observation = tasks.reset(mask)[index]
-        return observation
+            seen.append(tasks.reset(mask)[index] if result.ended[index] else result.next_observations[index])
+        return seen
+
+    def visit(self, tasks: TaskBatch, random: Sequence[np.random.Generator]) -> None:
+        """Two roll-ins of each run, counted under ``reset``."""
+        seen = [
+            [each for _ in range(_VISITS) for each in self._roll_in(tasks, run, tasks.task.horizon - 1, stream)]
+            for run, stream in enumerate(random)
+        ]
+        self._visited = torch.from_numpy(np.array(seen, np.float32))
+
+    def imagined(self, run: int, count: int, random: np.random.Generator) -> np.ndarray:
+        """Observations (count, O) of the run's roll-ins, none before they were made."""
+        if self._visited is None:
+            return np.zeros((0, 0), np.float32)
+        return self._visited[run].numpy()[random.integers(self._visited.shape[1], size=count)]
 
     @torch.no_grad()
     def _act(self, index: int, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
         return self._cloning.sample(index, torch.from_numpy(observation), torch.from_numpy(noise)).numpy()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The cloned policy's parameters."""
-        return {k: v.detach() for k, v in self._cloning.actor.state_dict().items()}
+        """The cloned policy's parameters, and where it has been for a learned world."""
+        visited = {} if self._visited is None else {"visited": self._visited}
+        return {k: v.detach() for k, v in self._cloning.actor.state_dict().items()} | visited
 
     def set_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Continue from :meth:`tensors`."""
-        self._cloning.actor.load_state_dict(tensors)
+        self._visited = tensors.get("visited")
+        self._cloning.actor.load_state_dict({k: v for k, v in tensors.items() if k != "visited"})
 
 
 class RollInResets(MixedResets):
