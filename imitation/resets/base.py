@@ -127,7 +127,7 @@ class Start:
         raise TypeError(f"{type(self).__name__} does not say how to start")
 
     def visit(self, tasks: TaskBatch, random: Sequence[np.random.Generator]) -> None:
-        """Go where only the simulator leads; called once, with the runs' streams, before roll-outs in a learned world."""
+        """Go where only the simulator leads: called once, with the runs' streams, before a learned world is used."""
 
     def imagined(self, run: int, count: int, random: np.random.Generator) -> np.ndarray:
         """Observations (n, O), n ≤ ``count``, to begin a run's roll-outs in a learned world in; the others begin where
