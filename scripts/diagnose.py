@@ -154,7 +154,7 @@ def _tell(diagnosis: Diagnosis, options: Any) -> None:
             grid.add_column(column)
         for row in diagnosis.rows:
             grid.add_row(*row)
-        Console(highlight=False).print(grid)
+        Console(markup=False, highlight=False).print(grid)
         print(diagnosis.verdict)
     print(json.dumps({"verdict": diagnosis.verdict, **diagnosis.values}))
 

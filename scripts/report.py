@@ -27,7 +27,7 @@ class Reporter:
 
     def __init__(self, run: Run, values: Mapping[str, Any], notes: Sequence[str], *, quiet: bool) -> None:
         self._run, self._quiet = run, quiet
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(markup=False, highlight=False, soft_wrap=True)
         self._first = run.training.steps
         self._passed = collections.deque([(time.monotonic(), self._first)])  # when, and at which step
         self._shown = len(run.progress.points)
@@ -99,7 +99,7 @@ def _clock(seconds: float) -> str:
 
 def table(run: Run, directory: Path) -> None:
     """Print the final table: a row per run and the interquartile mean over runs."""
-    console = Console(highlight=False)
+    console = Console(markup=False, highlight=False)
     returns = run.progress.final_returns()
     scores = run.references.score(returns)
     counts = run.step_counts()

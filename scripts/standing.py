@@ -21,7 +21,7 @@ class Display:
 
     def __init__(self, matrix: Matrix, *, quiet: bool) -> None:
         self._matrix, self._quiet = matrix, quiet
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(markup=False, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._read = 0.0
         self._said: dict[str, tuple[str, float | None]] = {}
@@ -62,7 +62,7 @@ def print_status(matrix: Matrix, *, as_json: bool) -> None:
         cells = [{**dataclasses.asdict(cell), **dataclasses.asdict(standing)} for cell, standing in found]
         print(json.dumps({"directory": str(matrix.directory), "cells": cells}))
         return
-    console = Console(highlight=False)
+    console = Console(markup=False, highlight=False)
     console.print(table(matrix, found))
     for cell, standing in found:
         if standing.state == "failed":

@@ -19,7 +19,7 @@ def progress(title: str, total: float, *, quiet: bool) -> Generator[Callable[[fl
             print(f"{title} …", flush=True)
         yield lambda amount: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda amount: bar.update(task, advance=amount)

@@ -282,6 +282,15 @@ def test_paths_may_have_any_characters(data_file: Path, tmp_path: Path) -> None:
     assert main([f"resume={tmp_path / 'a run, [2]'}", "steps=300", "quiet=true"]) == 0
 
 
+def test_a_list_of_files_is_printed_as_it_is(
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = options(data_file, "bc", tmp_path / "run")
+    loud = [a for a in given if not a.startswith(("quiet=", "data="))]
+    assert main([*loud, f"data=[{data_file},{data_file}]"]) == 0
+    assert f"[{data_file}, {data_file}]" in capsys.readouterr().out
+
+
 def test_two_runs_of_the_same_second_do_not_meet(
     data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
