@@ -24,7 +24,10 @@ _JOINT_FEATURES = {
     **{f"{joint}.position": "rad" for joint in JOINTS},
     **{f"{joint}.velocity": "rad/s" for joint in JOINTS},
 }
-_TARGET_FEATURES = {f"target.{axis}": "m" for axis in _AXES}
+
+
+def _metres(name: str) -> dict[str, str]:
+    return {f"{name}.{axis}": "m" for axis in _AXES}
 
 
 class Arm(MujocoEnv):
@@ -83,18 +86,19 @@ class Arm(MujocoEnv):
 class ArmReach(Arm):
     """The tool is to get to a target in the air, and to stay there.
 
-    Observations (18,) are the tool's position, the joints' positions and velocities, and the target. The reward of a
-    step is 1 − tanh(d / 0.2 m) for the distance d of tool and target, plus 1 within 2 cm, less a fiftieth of the mean
-    square of the action.
+    Observations (21,) are the tool's position, the joints' positions and velocities, the way from the tool to the
+    target, and the target. The reward of a step is 1 − tanh(d / 0.2 m) for the distance d of tool and target, plus 1
+    within 2 cm, less a fiftieth of the mean square of the action.
     """
 
     observation_structure: ClassVar[dict[str, int]] = {
-        "tool": 3, "joint_positions": 6, "joint_velocities": 6, "target": 3,
+        "tool": 3, "joint_positions": 6, "joint_velocities": 6, "tool_to_target": 3, "target": 3,
     }  # fmt: skip
     observation_features: ClassVar[dict[str, str]] = {
-        **{f"tool.{axis}": "m" for axis in _AXES},
+        **_metres("tool"),
         **_JOINT_FEATURES,
-        **_TARGET_FEATURES,
+        **_metres("tool_to_target"),
+        **_metres("target"),
     }
 
     def __init__(self, render_mode: str | None = None) -> None:
@@ -115,30 +119,34 @@ class ArmReach(Arm):
         return self._get_obs()
 
     def _get_obs(self) -> np.ndarray:
-        return np.concatenate((self._tool_position(), self._joints(), self.target))
+        tool = self._tool_position()
+        return np.concatenate((tool, self._joints(), self.target - tool, self.target))
 
 
 class ArmPush(Arm):
     """A block on the table is to get to a target, pushed by the tool.
 
-    Observations (26,) are the block's position, its heading as cosine and sine, its velocity in m/s, the tool's
-    position, the joints' positions and velocities, and the target. The reward of a step is 1 − tanh(d / 0.2 m) for the
-    distance d of block and target, plus a fifth of the same for the distance of tool and block, plus 1 with the block
-    within 3 cm, less a fiftieth of the mean square of the action.
+    Observations (32,) are the block's position, its heading as cosine and sine, its velocity in m/s, the tool's
+    position, the joints' positions and velocities, the ways from the tool to the block and from the block to the
+    target, and the target. The reward of a step is 1 − tanh(d / 0.2 m) for the distance d of block and target, plus a
+    fifth of the same for the distance of tool and block, plus 1 with the block within 3 cm, less a fiftieth of the mean
+    square of the action.
     """
 
     observation_structure: ClassVar[dict[str, int]] = {
         "block": 3, "block_heading": 2, "block_velocity": 3, "tool": 3, "joint_positions": 6, "joint_velocities": 6,
-        "target": 3,
+        "tool_to_block": 3, "block_to_target": 3, "target": 3,
     }  # fmt: skip
     observation_features: ClassVar[dict[str, str]] = {
-        **{f"block.{axis}": "m" for axis in _AXES},
+        **_metres("block"),
         "block_heading.cosine": "1",
         "block_heading.sine": "1",
         **{f"block_velocity.{axis}": "m/s" for axis in _AXES},
-        **{f"tool.{axis}": "m" for axis in _AXES},
+        **_metres("tool"),
         **_JOINT_FEATURES,
-        **_TARGET_FEATURES,
+        **_metres("tool_to_block"),
+        **_metres("block_to_target"),
+        **_metres("target"),
     }
 
     def __init__(self, render_mode: str | None = None) -> None:
@@ -168,13 +176,16 @@ class ArmPush(Arm):
         positions, velocities = self.data.qpos, self.data.qvel
         w, x, y, z = positions[9:13]
         turned = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        block, tool = positions[6:9], self._tool_position()
         return np.concatenate(
             (
-                positions[6:9],
+                block,
                 (np.cos(turned), np.sin(turned)),
                 velocities[6:9],
-                self._tool_position(),
+                tool,
                 self._joints(),
+                block - tool,
+                self.target - block,
                 self.target,
             )
         )
