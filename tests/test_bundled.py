@@ -12,7 +12,7 @@ from understudy.datasets import bundled, load
 from understudy.robots import InputError, Spaces, find_task, set_physics_state
 from understudy.scripts.build import resolve_data
 
-EPISODES = {"arm-reach-expert": 50, "arm-push-expert": 25}  # of what is drawn anew: where the target is, and the block
+EPISODES = {"arm-reach-expert": 50, "arm-push-expert": 40}  # of what is drawn anew: where the target is, and the block
 ROBOTS = {"quadruped-expert", "arm-reach-expert", "arm-push-expert"}
 
 
