@@ -31,12 +31,16 @@ def curves(task: TaskAnalysis, colours: dict[str, int]) -> str:
         style = _style(colours[result.learner])
         if not result.acts:
             axes.axhline(
-                float(iqm([_finals(task, result)])), linewidth=1.4, label=_short(result.learner), **style, alpha=0.8
+                float(iqm([_finals(task, result)])),
+                linewidth=1.4,
+                label=_short(task.name(result.learner)),
+                **style,
+                alpha=0.8,
             )
             continue
         steps, scores = result.curve()
         band = _band(scores)
-        axes.plot(steps, band.value, linewidth=1.8, label=_short(result.learner), **style)
+        axes.plot(steps, band.value, linewidth=1.8, label=_short(task.name(result.learner)), **style)
         if scores.shape[1] > 1:
             axes.fill_between(steps, band.low, band.high, color=style["color"], alpha=0.15, linewidth=0)
     if task.scored:
@@ -61,7 +65,7 @@ def dots(task: TaskAnalysis, colours: dict[str, int]) -> str:
         found = summary.iqm
         axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2)
         axes.plot([found.value], [row], "|", color=colour, markersize=11, markeredgewidth=2.2)
-    axes.set_yticks(range(len(task.results)), [_short(result.learner) for result in task.results])
+    axes.set_yticks(range(len(task.results)), [_short(task.name(result.learner)) for result in task.results])
     axes.set_ylim(len(task.results) - 0.4, -0.6)
     axes.set_xlabel("final score of each run" if task.scored else "final return of each run")
     axes.grid(visible=False, axis="y")
