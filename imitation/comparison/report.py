@@ -10,14 +10,14 @@ from pathlib import Path
 from ..files import write_bytes, write_text
 from ..statistics import Estimate, Tables
 from . import charts, texts
-from .analysis import Analysis, Overall, Summary, TaskAnalysis, analyse
+from .analysis import MARK, Analysis, Overall, Summary, TaskAnalysis, analyse
 from .appendix import appendix
 from .document import Block, Figure, Heading, Items, Paragraph, Table, Video, without_folders
 from .html import render
 from .matrix import Matrix
 from .media import films
 from .results import THRESHOLD, LearnerResult, read_results
-from .verdict import interval, of_task, overall, verdict
+from .verdict import interval, listed, of_task, overall, verdict
 
 TITLE, NOTHING = "Comparison of learners", "Nothing is finished yet."
 
@@ -58,6 +58,8 @@ def _blocks(matrix: Matrix, analysis: Analysis, results: Sequence[LearnerResult]
     learners, tasks = [learner.label for learner in matrix.plan.learners], ", ".join(matrix.plan.tasks)
     yield Heading(f"{TITLE} on {tasks}", 1)
     yield from _verdict(analysis)
+    if len(analysis.tasks) > 1:
+        yield _at_a_glance(analysis, learners)
     yield Paragraph(_how_it_was_tested(matrix))
     yield from _unfinished(matrix)
     colours = charts.numbered(learners)
@@ -90,6 +92,26 @@ def _verdict(analysis: Analysis) -> Iterator[Block]:
                     for sentence in sentences
                 ]
             )
+
+
+def _at_a_glance(analysis: Analysis, learners: Sequence[str]) -> Table:
+    """Every learner on every task."""
+    cells = {
+        (task.task, summary.learner): f"{interval(summary.iqm, 2 if task.scored else 0)}"
+        f"{MARK if summary.learner in task.stopped else ''}"
+        for task in analysis.tasks
+        for summary in task.summaries
+    }
+    names = [task.task for task in analysis.tasks]
+    unscored = [task.task for task in analysis.tasks if not task.scored]
+    returns = f" (of {listed(unscored)}: returns)" if unscored else ""
+    rows = [(learner, *(cells.get((name, learner), "") for name in names)) for learner in learners]
+    return Table(
+        f"IQM of the final scores{returns}, with its interval.",
+        ("learner", *names),
+        [row for row in rows if any(row[1:])],
+        "at-a-glance",
+    )
 
 
 def _capital(sentence: str) -> str:

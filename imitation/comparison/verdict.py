@@ -41,13 +41,19 @@ def of_task(task: TaskAnalysis) -> list[str]:
     def names(learners: Sequence[str]) -> str:
         return listed([task.name(learner) for learner in learners])
 
-    for winners, losers in _better(task).items():
-        verb = "is" if len(winners) == 1 else "are"
-        said.append(f"{on} {names(winners)} {verb} better than {names(losers)}.")
-    open_ones = [(pair.first, pair.second) for pair in task.pairs if pair.decision == "undecided"]
-    if open_ones:
-        groups = map(names, _cliques(open_ones))
-        said.append(f"{on} no difference is shown between {', nor between '.join(groups)}.")
+    tiers = _tiers(task)
+    if len(tiers) > 2:
+        places = "; ".join(names(tier) for tier in tiers)
+        within = "" if len(tiers) == len(task.results) else ", and no difference is shown between those named together"
+        said.append(f"{on} the order is {places}: each is better than all after it{within}.")
+    else:
+        for winners, losers in _better(task).items():
+            verb = "is" if len(winners) == 1 else "are"
+            said.append(f"{on} {names(winners)} {verb} better than {names(losers)}.")
+        open_ones = _undecided(task)
+        if open_ones:
+            groups = map(names, _cliques(open_ones))
+            said.append(f"{on} no difference is shown between {', nor between '.join(groups)}.")
     said += _fewer_steps(task)
     never = [summary.learner for summary in task.summaries if _never(summary)]
     if never:
@@ -59,6 +65,21 @@ def of_task(task: TaskAnalysis) -> list[str]:
             "are compared with those of the others at their end."
         )
     return said
+
+
+def _undecided(task: TaskAnalysis) -> list[tuple[str, str]]:
+    return [(pair.first, pair.second) for pair in task.pairs if pair.decision == "undecided"]
+
+
+def _tiers(task: TaskAnalysis) -> list[list[str]]:
+    """Learners in groups, each better than all after it, no difference within; none where it is not so simple."""
+    groups = _cliques(_undecided(task))
+    grouped = [name for group in groups for name in group]
+    if len(grouped) != len(set(grouped)):
+        return []
+    beaten = {winner: len(losers) for winners, losers in _better(task).items() for winner in winners}
+    groups += [[result.learner] for result in task.results if result.learner not in grouped]
+    return sorted(groups, key=lambda group: -beaten.get(group[0], 0))
 
 
 def _better(task: TaskAnalysis) -> dict[tuple[str, ...], tuple[str, ...]]:
