@@ -13,7 +13,7 @@ from ..imitation.checkpoint import load_checkpoint
 from ..imitation.comparison.document import without_folders
 from ..imitation.comparison.matrix import Matrix, Plan
 from ..imitation.comparison.results import REPORTED
-from ..imitation.files import new_directory, write_json, write_text
+from ..imitation.files import new_directory, read_json, write_json, write_text
 from ..imitation.fit import Run
 from ..imitation.run_log import versions
 from ..robots import InputError
@@ -35,8 +35,12 @@ def copy_run(path: Path, target: Path, values: Mapping[str, Any], *, publish: bo
         shutil.copytree(path, folder, ignore=shutil.ignore_patterns(*_BIG), dirs_exist_ok=True)
         if not (path / "result.json").is_file():
             _end_at_the_checkpoint(path, folder, values)
+        outcome = read_json(folder / "result.json")
+        places = {"run": str(target), "policy": str(target / "policy")}
         if not publish:
+            write_json(folder / "result.json", {**outcome, **places})
             return
+        write_json(folder / "result.json", {name: value for name, value in outcome.items() if name not in places})
         for each in folder.iterdir():
             if each.name in _TEXTS:
                 write_text(each, without_folders(each.read_text()))

@@ -12,7 +12,7 @@ import yaml
 
 from ..imitation.adastop import AdaStopConfig
 from ..imitation.comparison.matrix import Cell, Learner, Matrix, Plan
-from ..imitation.files import read_json
+from ..imitation.files import read_json, write_text
 from ..imitation.run_log import commit
 from ..robots import InputError
 from .copying import copy_run, published
@@ -103,6 +103,7 @@ def import_runs(
     for name, run in copies.items():
         copy_run(run.path, matrix.path(matrix.cells[name]), run.values, publish=publish)
     if publish:
+        write_text(directory / ".gitignore", ".lock\n")
         matrix = published(matrix)
     matrix.write()
     return matrix

@@ -179,11 +179,13 @@ def _pair(one: LearnerResult, two: LearnerResult, test: AdaStop, scored: bool) -
 def _overall(tasks: tuple[TaskAnalysis, ...]) -> tuple[Overall, ...]:
     """Every group of tasks that share learners: all tasks first, then those that have more learners in common."""
     learners = {task.task: frozenset(result.learner for result in task.results) for task in tasks if task.scored}
+    if len(learners) < 2:
+        return ()
     common = frozenset[str].intersection(*learners.values()) if len(learners) == len(tasks) else frozenset[str]()
     groups: dict[tuple[str, ...], frozenset[str]] = {}
     for shared in (common, *learners.values()):
         together = tuple(task for task, names in learners.items() if shared and shared <= names)
-        if len(together) > 1 and together not in groups:
+        if len(together) > 1 and len(shared) > 1:
             groups[together] = frozenset[str].intersection(*(learners[task] for task in together))
     found = [_together(tuple(t for t in tasks if t.task in group), names) for group, names in groups.items()]
     return tuple(sorted(found, key=lambda each: -len(each.tasks)))

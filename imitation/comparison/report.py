@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..adastop import AdaStopConfig, can_decide
 from ..files import write_bytes, write_text
 from ..statistics import Estimate, Tables
 from . import charts, texts
@@ -60,7 +61,7 @@ def _blocks(matrix: Matrix, analysis: Analysis, results: Sequence[LearnerResult]
     yield from _verdict(analysis)
     if len(analysis.tasks) > 1:
         yield _at_a_glance(analysis, learners)
-    yield Paragraph(_how_it_was_tested(matrix))
+    yield Paragraph(_how_it_was_tested(matrix, analysis))
     yield from _unfinished(matrix)
     colours = charts.numbered(learners)
     for group in analysis.overall:
@@ -120,12 +121,20 @@ def _capital(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:] if sentence.startswith(begins) else sentence
 
 
-def _how_it_was_tested(matrix: Matrix) -> str:
+def _how_it_was_tested(matrix: Matrix, analysis: Analysis) -> str:
     test = matrix.plan.test
     looks = (
         "once, with all runs"
         if matrix.plan.runs is not None
         else f"after every {test.group} runs, {test.stages} times at most, and pairs that are told apart got no more"
+    )
+    most = max((len(task.results) for task in analysis.tasks), default=0)
+    runs = min((s.runs for task in analysis.tasks for s in task.summaries), default=0)
+    config = test if matrix.plan.runs is None else AdaStopConfig(runs, 1, test.level)
+    hopeless = (
+        ""
+        if not runs or can_decide(config, most)
+        else f" With {runs} runs of each of {most} learners no pair can be told apart, however far: it takes more runs."
     )
     return (
         "Scores are (return - random) / (expert - random), final ones the mean of the last three evaluations, never "
@@ -133,6 +142,7 @@ def _how_it_was_tested(matrix: Matrix) -> str:
         "stratified by task and widened for few runs; those of steps are plain percentiles. “Better” and “no "
         f"difference shown” are AdaStop's word: all pairs of a task were tested by permutations, {looks}; the "
         f"probability that even one pair of a task is wrongly said to differ is at most {100 * test.level:g} %."
+        f"{hopeless}"
     )
 
 
