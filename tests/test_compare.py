@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import last_of_each
+from conftest import last_of_each, make_demonstrations
 
+from understudy.datasets import write_d4rl
 from understudy.imitation.adastop import AdaStopConfig
 from understudy.imitation.comparison.locks import HeldError, is_held, lock
 from understudy.imitation.comparison.matrix import Matrix, Plan, labels
@@ -492,6 +493,42 @@ def test_a_ray_cluster_starts_cells(tmp_path: Path) -> None:
         assert (tmp_path / "log").read_text() == "hello\n"
     finally:
         launcher.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "options"), [("submitit", ["launcher=slurm", "settings=cluster=local"]), ("ray", ["launcher=ray"])]
+)
+def test_a_comparison_comes_to_the_same_wherever_it_is_trained(
+    package: str, options: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip(package)
+    for task in ("hopper", "walker2d"):
+        write_d4rl(tmp_path / f"{task}.hdf5", make_demonstrations(task_name=task))
+    acting = "sqil+steps=300+agent.hidden=[16,16]+loop.random_steps=60+loop.update_every=20+loop.select_every=50"
+    data = tmp_path / "{task}.hdf5"
+    here, there = tmp_path / "here", tmp_path / "there"
+    for directory, more in ((here, []), (there, options)):
+        asked = ["tasks=[hopper,walker2d]", f"learners=[{SMALL},{acting}+loop.batch_size=16]", *more]
+        assert main(arguments(directory, data, *asked, "processes=2")) == 0
+    assert len(outcome(here)) == 4
+    assert outcome(there) == outcome(here)
+    tables = {path.name: path.read_text() for path in (here / "report" / "tables").glob("*.csv")}
+    others = {path.name: path.read_text() for path in (there / "report" / "tables").glob("*.csv")}
+    timed = ("steps.csv", "cells.csv")  # with hours, and hashes of files that have them
+    assert {n: t for n, t in others.items() if n not in timed} == {n: t for n, t in tables.items() if n not in timed}
+    counted = ([row.rsplit(",", 2)[0] for row in each["steps.csv"].splitlines()] for each in (tables, others))
+    assert len({tuple(rows) for rows in counted}) == 1
+    if package == "submitit":
+        assert len(list((there / "jobs").glob("*_submitted.pkl"))) == 4, "each cell was a job"
+
+
+def test_settings_of_launchers_are_checked(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    pytest.importorskip("ray")
+    for kind, settings, said in (("slurm", {"cluster": "moon"}, "cluster=moon"), ("ray", {"cores": 3}, "cores")):
+        with pytest.raises(InputError, match=said):
+            make_launcher(kind, tmp_path, threads=1, processes=None, settings=settings)
 
 
 def test_a_launcher_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,12 @@ def test_tasks_with_other_learners_and_trainings_that_were_stopped(tmp_path: Pat
     assert (tables / "over-all-tasks-hopper-walker2d.csv").read_text().count("\n") == 4
 
 
+def test_without_policies_there_is_a_sentence_and_no_video(tmp_path: Path) -> None:
+    matrix = finished_matrix(tmp_path / "c", ("hopper",), {"a": (0.5, 1.0)})
+    page = write_report(matrix, videos=True).page.read_text()
+    assert "No videos: the policies of hopper/a/seeds-0-4 are not kept here." in page
+
+
 def test_no_folder_of_a_machine_is_in_a_report(tmp_path: Path) -> None:
     matrix = finished_matrix(tmp_path / "c", ("hopper",), {"a": (0.5, 1.0), "b": (0.6, 1.0)})
     path = matrix.path(matrix.of("hopper", "a")[0]) / "run.json"
