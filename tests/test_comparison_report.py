@@ -160,6 +160,11 @@ def test_words_numbers_and_files_agree(compared: Path) -> None:
     for link in re.findall(r"\((figures/[^)]+)\)", text):
         assert (compared / "report" / link).read_text().startswith("<svg")
     assert (compared / "report" / "tables" / "scores-hopper.tex").read_text().count(r"\\") == len(rows) + 1
+    # The literature's returns stand under ours.
+    ours, anchor = (text.index(f"| hopper | {source}") for source in ("this comparison", "HyPE (arXiv"))
+    assert ours < anchor
+    best = read_json(compared / "cells" / "hopper" / rows[0]["learner"] / "seeds-0-4" / "result.json")["return"]["runs"]
+    assert f"{np.mean(best):.0f}, " in text[ours:anchor]
     assert "bc" in [row["learner"] for row in rows if row["steps to 0.9"] == "takes none"]
     assert f"understudy compare 'tasks=[hopper,walker2d]' 'learners=[{','.join(LEVELS)}]'" in text
 

@@ -17,7 +17,7 @@ from ..files import read_json, sha256
 from .anchors import of_tasks
 from .document import Block, Code, Heading, Items, Paragraph, Table, without_folders
 from .matrix import Matrix
-from .results import CellResult, LearnerResult
+from .results import CellResult, LearnerResult, data_of
 
 
 def appendix(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block]:
@@ -26,7 +26,7 @@ def appendix(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block
     yield from _health(results)
     yield from _data(matrix)
     yield from _diagnoses(matrix.directory)
-    yield from _anchors(matrix)
+    yield from _anchors(matrix, results)
     yield from _repeat(matrix, results)
 
 
@@ -123,17 +123,37 @@ def _diagnoses(directory: Path) -> Iterator[Block]:
         yield Table(str(found["caption"]), columns, rows, f"diagnosis-{path.parent.name}")
 
 
-def _anchors(matrix: Matrix) -> Iterator[Block]:
+def _anchors(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block]:
+    """The literature's returns task after task, under those of this comparison."""
     anchors = of_tasks(matrix.plan.tasks)
     if not anchors:
         return
+    rows: list[list[str]] = []
+    for task in matrix.plan.tasks:
+        others = [anchor for anchor in anchors if anchor.task == task]
+        own = [result for result in results if result.task == task]
+        if others and own:
+            rows.append(_ours(task, own))
+        rows += [[getattr(anchor, field.name) for field in dataclasses.fields(anchor)] for anchor in others]
     yield Heading("What others report")
     yield Table(
-        "Returns from the literature on these tasks. Versions of tasks, experts, data and the counting of steps differ "
-        "from those here: they are no part of any number above.",
-        ("task", "source", "conditions", "policy steps", "expert", "returns", "read"),
-        [[getattr(a, f.name) for f in dataclasses.fields(a)] for a in anchors],
-    )
+        "Returns from the literature on these tasks, each task's under the mean returns found here. Versions of tasks, "
+        "experts, data and the counting of steps differ from those here: they are no part of any number above.",
+        ("task", "source", "conditions", "policy steps", "expert", "returns", "read"), rows,
+    )  # fmt: skip
+
+
+def _ours(task: str, results: Sequence[LearnerResult]) -> list[str]:
+    cells = [cell for result in results for cell in result.cells]
+    policy = sorted({round(cell.purposes["policy"]) for cell in cells} - {0})
+    expert = next((cell.references[1] for cell in cells if cell.references[1] is not None), None)
+    data = next((found for cell in cells if (found := data_of(cell.values))), "")
+    taken = " to ".join(f"{steps:,}" for steps in dict.fromkeys((*policy[:1], *policy[-1:])))
+    order = sorted(results, key=lambda result: -float(result.returns.mean()))
+    return [
+        task, "this comparison", data, taken, "" if expert is None else f"{expert:.0f}",
+        ", ".join(f"{result.learner} {result.returns.mean():.0f}" for result in order), "measured",
+    ]  # fmt: skip
 
 
 def _repeat(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block]:

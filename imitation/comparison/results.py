@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,15 @@ def read_cell(name: str, path: Path) -> CellResult:
         )
     except (OSError, KeyError, TypeError, ValueError, IndexError, yaml.YAMLError) as error:
         raise InputError(f"the run in {path} is damaged ({type(error).__name__}: {error}): restore it") from error
+
+
+def data_of(values: Mapping[str, Any]) -> str:
+    """What a configuration learns from, in a few words: the name of the data, and what is taken of them."""
+    data = values.get("data") or {}
+    if data.get("name") is None:
+        return ""
+    chosen = [f"{key}={value}" for key, value in data.items() if key != "name" and value not in (None, [])]
+    return f"{Path(str(data['name'])).name} {' '.join(chosen)}".strip()
 
 
 _NOT_LEARNED = (None, "none", "task", "constant", "implicit")
