@@ -154,6 +154,8 @@ def _read(path: Path, rules: ImportRules) -> _Run:
         today, _ = compose([f"task={values['task']}", f"learner={learner}", *options])
     except InputError as error:
         raise InputError(f"{path}: its command cannot be made sense of any more: {error}") from error
+    if int(values["steps"]) != int(today["steps"]):  # it went on to more of them, or to fewer
+        options = (*(option for option in options if not option.startswith("steps=")), f"steps={values['steps']}")
     differ = sorted(_differences(values, resolved(today), options))
     if differ:
         raise InputError(f"{path}: its settings no longer hold ({', '.join(differ[:5])}): train it anew")

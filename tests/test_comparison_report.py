@@ -8,6 +8,7 @@ import html.parser
 import json
 import math
 import re
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,19 @@ def test_tasks_with_other_learners_and_trainings_that_were_stopped(tmp_path: Pat
     (cell,) = matrix.of("walker2d", "bad")
     path = matrix.path(cell) / "result.json"
     path.write_text(json.dumps({**read_json(path), "stopped": {"step": 60_000, "of": 100_000}}))
+    (cell,) = matrix.of("ant", "bad")
+    shutil.rmtree(matrix.path(cell))
+    write_run(matrix.path(cell), "ant", "bad", level=0.2, speed=1, points=7)
+    resumed = {"step": 50_000, "commit": "another", "command": ["understudy", "train", "resume=it", "steps=70000"]}
+    path = matrix.path(cell) / "run.json"
+    path.write_text(json.dumps({**read_json(path), "resumed": [resumed]}))
     report = write_report(matrix)
+    text = (report.page.parent / "report.md").read_text()
+    assert "ant/bad/seeds-0-4 from step 50,000:  understudy train resume=it steps=70000" in text
+    assert "| ant/bad/seeds-0-4 | 0123456789ab, then another |" in text
+    lengths = "those of best of 100,000 steps and those of bad of 70,000 steps"
+    said = [each for each in report.verdict if "lengths" in each]
+    assert said == [f"On ant trainings were of different lengths: {lengths}. Each is judged at its own end."]
     assert report.verdict[0].startswith(
         "Over 3 tasks best has the highest score of the 2 learners that were trained on all of them, IQM "
     )

@@ -169,11 +169,17 @@ def _repeat(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block]
         "", ("cell", "commit", "made", "result.json, SHA-256", "versions"), [_origin(matrix, cell) for cell in cells],
         "cells",
     )  # fmt: skip
-    commands = sorted({f"{cell.name}:  {_command(cell.about['command'])}" for cell in cells})
+    commands = sorted(line for cell in cells for line in _commands(cell))
     yield Code("\n".join(commands))
     versions = {json.dumps(cell.about["versions"], sort_keys=True) for cell in cells}
     for text in sorted(versions):
         yield Paragraph("Versions: " + ", ".join(f"{name} {value}" for name, value in json.loads(text).items()) + ".")
+
+
+def _commands(cell: CellResult) -> list[str]:
+    """The command that began a training, and those that went on with it."""
+    resumed = [(f" from step {each['step']:,}", each["command"]) for each in cell.about.get("resumed", ())]
+    return [f"{cell.name}{since}:  {_command(words)}" for since, words in [("", cell.about["command"]), *resumed]]
 
 
 def _command(arguments: Sequence[object]) -> str:
@@ -184,7 +190,9 @@ def _command(arguments: Sequence[object]) -> str:
 def _origin(matrix: Matrix, cell: CellResult) -> list[str]:
     imported = matrix.notes[cell.name].get("imported")
     versions = cell.about["versions"]
+    commits = [cell.about.get("commit"), *(each.get("commit") for each in cell.about.get("resumed", ()))]
+    shown = ", then ".join(dict.fromkeys(commit or "not recorded" for commit in commits))
     return [
-        cell.name, cell.about.get("commit") or "not recorded", "imported" if imported else "here",
+        cell.name, shown, "imported" if imported else "here",
         sha256(cell.path / "result.json")[:16], f"torch {versions['torch']}, mujoco {versions['mujoco']}",
     ]  # fmt: skip

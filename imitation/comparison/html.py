@@ -24,7 +24,7 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 .caption { color: var(--quiet); font-size: .875rem; margin: 1.2rem 0 .3rem; }
 th, td { padding: .3rem .7rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
-td.long { white-space: normal; min-width: 14rem; }
+td.long { white-space: normal; min-width: 11rem; }
 th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 .figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }

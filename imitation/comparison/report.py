@@ -78,7 +78,7 @@ def _verdict(analysis: Analysis) -> Iterator[Block]:
     general, tasks = overall(analysis), [(task.task, of_task(task)) for task in analysis.tasks]
     if not tasks:
         yield Paragraph(NOTHING, lead=True)
-    elif not general:
+    elif not general and len(tasks) == 1:
         general = [tasks[0][1][0]]
         tasks[0] = (tasks[0][0], tasks[0][1][1:])
     for sentence in general:

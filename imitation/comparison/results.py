@@ -92,6 +92,11 @@ class LearnerResult:
         return any(cell.steps.any() for cell in self.cells)
 
     @property
+    def length(self) -> int:
+        """The training's own steps of a run: of the policy in training, or updates of one that only clones."""
+        return max(int(cell.updates[-1]) for cell in self.cells)
+
+    @property
     def stopped(self) -> tuple[int, int] | None:
         """After how many steps of how many the first of its trainings was stopped, if any was."""
         return min((cell.stopped for cell in self.cells if cell.stopped is not None), default=None)

@@ -58,6 +58,7 @@ def of_task(task: TaskAnalysis) -> list[str]:
     never = [summary.learner for summary in task.summaries if _never(summary)]
     if never:
         said.append(f"{on} most runs of {names(never)} never had {THRESHOLD:g} of the expert's score.")
+    said += _lengths(task)
     stopped = [f"{task.name(name)} after {step:,} of {of:,} steps" for name, (step, of) in task.stopped.items()]
     if stopped:
         said.append(
@@ -65,6 +66,18 @@ def of_task(task: TaskAnalysis) -> list[str]:
             "are compared with those of the others at their end."
         )
     return said
+
+
+def _lengths(task: TaskAnalysis) -> list[str]:
+    """That learners which act were given different numbers of steps, where they were."""
+    together: dict[int, list[str]] = {}
+    for result in sorted(task.results, key=lambda result: -result.length):
+        if result.acts and result.stopped is None:
+            together.setdefault(result.length, []).append(result.learner)
+    if len(together) < 2:
+        return []
+    lengths = listed([f"those of {listed(names)} of {length:,} steps" for length, names in together.items()])
+    return [f"On {task.task} trainings were of different lengths: {lengths}. Each is judged at its own end."]
 
 
 def _undecided(task: TaskAnalysis) -> list[tuple[str, str]]:
