@@ -83,10 +83,15 @@ def import_runs(
     commit, or which the comparison has already; nothing is copied then.
     """
     runs = [_read(path, rules) for path in paths]
-    _check_alike(runs)
+    before = () if old is None else [(cell, path) for cell in old.cells.values() if _is_run(path := old.path(cell))]
+    _check_alike([*(_Run(path, _settings(path), ()) for _, path in before), *runs])
     trained = [Trained(run.task, run.learner, _cell_options(run)) for run in runs]
-    labels = labelled(trained, None if old is None else old.plan)
-    matrix = make(directory, _plan(runs, labels, None if old is None else old.plan, test), old)
+    plan = None if old is None else old.plan
+    labels = labelled(trained, plan, {(cell.task, cell.learner) for cell, path in before if _stopped(path) is not None})
+    made = _plan(runs, labels, plan, test)
+    if old is not None:  # what was stopped may go on to other steps than it was planned with
+        old.plan = dataclasses.replace(old.plan, options={pair: made.options[pair] for pair in old.plan.options})
+    matrix = make(directory, made, old)
     if rules.publish:
         matrix.about["published"] = True
     publish = bool(matrix.about.get("published"))
@@ -111,10 +116,28 @@ def import_runs(
 
 def _goes_further(run: _Run, there: Path) -> bool:
     """Whether a run may take the place of what is there: nothing, or a training that was stopped earlier."""
-    if not (there / "result.json").is_file():
+    stopped = _stopped(there)
+    if stopped is None:
         return not there.exists()
-    stopped = read_json(there / "result.json").get("stopped")
-    return stopped is not None and (run.finished or _last_checkpoint(run.path) > int(stopped["step"]))
+    return run.finished or _last_checkpoint(run.path) > stopped
+
+
+def _stopped(path: Path) -> int | None:
+    """The step at which a training was stopped whose result is here, if it was."""
+    found = read_json(path / "result.json").get("stopped") if (path / "result.json").is_file() else None
+    return None if found is None else int(found["step"])
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A run's configuration; settings that are younger mean what they do today. Errors: :class:`InputError`."""
+    try:
+        return completed(yaml.safe_load((path / "config.yaml").read_text()), path / "config.yaml")
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(f"the run in {path} is damaged ({type(error).__name__}: {error})") from error
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file()
 
 
 def _last_checkpoint(path: Path) -> int:
@@ -122,7 +145,7 @@ def _last_checkpoint(path: Path) -> int:
 
 
 def _read(path: Path, rules: ImportRules) -> _Run:
-    if not (path / "config.yaml").is_file():
+    if not _is_run(path):
         raise InputError(f"{path} is not a training: it has no config.yaml; name run directories")
     if not (path / "result.json").is_file():
         if not rules.unfinished:
@@ -135,12 +158,11 @@ def _read(path: Path, rules: ImportRules) -> _Run:
                 f"{path} is not finished and has no checkpoint, so nothing can be taken of it: leave it out"
             )
     about = read_json(path / "run.json")
+    values = _settings(path)
     try:
-        stored = yaml.safe_load((path / "config.yaml").read_text())
-        values = completed(stored, path / "config.yaml")  # settings that are younger mean what they do today
         command = [str(argument) for argument in about["command"]]
         learner, in_memory = str(values["learner"]), bool(values["data"].get("in_memory"))
-    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"the run in {path} is damaged ({type(error).__name__}: {error})") from error
     if in_memory:
         raise InputError(f"{path} was trained on demonstrations in memory: nobody can repeat it")
@@ -218,7 +240,8 @@ def _plan(runs: Sequence[_Run], labels: Sequence[str], old: Plan | None, test: A
             tasks.append(run.task)
         if all(learner.label != label for learner in learners):
             learners.append(Learner(label, (f"learner={run.learner}", *run.options)))
-        options.setdefault((run.task, label), _cell_options(run))
+        if steps.get((run.task, label)) != run.values["steps"]:  # new, or going on from where it was stopped
+            options[run.task, label] = _cell_options(run)
         steps[run.task, label] = int(run.values["steps"])
     if old is not None:
         return dataclasses.replace(old, tasks=tuple(tasks), learners=tuple(learners), options=options, steps=steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..imitation.comparison.matrix import Plan
@@ -26,21 +26,30 @@ class Trained:
         return frozenset(_by_name(option) for option in self.options if not option.startswith("threads="))
 
     @property
+    def without_steps(self) -> frozenset[str]:
+        """The key but for how long it was trained."""
+        return frozenset(option for option in self.key if not option.startswith("steps="))
+
+    @property
     def method(self) -> frozenset[str]:
         """The options that are the learner's own."""
         return frozenset(o for o in self.key if o.partition("=")[0].partition(".")[0] not in _NOT_THE_LEARNERS)
 
 
-def labelled(runs: Sequence[Trained], old: Plan | None) -> list[str]:
+def labelled(
+    runs: Sequence[Trained], old: Plan | None, stopped: Collection[tuple[str, str]] = frozenset()
+) -> list[str]:
     """A label for each: that of the plan for the same learner, or else its name and what sets it apart from others.
 
-    That is the options of its own that others of its name do not have, and on one task all that differ.
+    That is the options of its own that others of its name do not have, and on one task all that differ. Steps are no
+    difference to what was ``stopped`` (task, label): it may have been given fewer or more to go on with.
     """
     known = [] if old is None else [(_trained(options), label) for (_, label), options in old.options.items()]
-    everyone = [*runs, *(other for other, _ in known)]
     found: list[str] = []
     for run in runs:
-        found.append(next((label for other, label in known if other.key == run.key), _new_label(run, everyone, known)))
+        same = [label for other, label in known if other.key == run.key
+                or ((run.task, label) in stopped and other.without_steps == run.without_steps)]  # fmt: skip
+        found.append(same[0] if same else _new_label(run, [*runs, *(other for other, _ in known)], known))
     return found
 
 

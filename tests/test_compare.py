@@ -292,9 +292,10 @@ def test_a_training_that_was_stopped_is_taken_as_far_as_it_went(
     assert list(csv.DictReader((there / "evaluations.csv").read_text().splitlines())) == first
     means = [np.mean([float(row["return"]) for row in first if row["run"] == run]) for run in ("0", "1")]
     assert read_json(there / "result.json")["return"]["runs"] == pytest.approx(means, rel=1e-4)
-    # It is not taken again as it is, but the finished one takes its place.
+    # It is not taken again as it is, but the finished one takes its place, even if it was given other steps since.
     assert main(["import", str(stopped), *given, "unfinished=true"]) == 2
     assert "already" in capsys.readouterr().err
+    replace(finished / "config.yaml", "\nsteps: 200", "\nsteps: 180")
     assert main(["import", str(finished), *given]) == 0
     assert "†" not in capsys.readouterr().out
     assert read_json(there / "result.json")["score"] == read_json(finished / "result.json")["score"]
@@ -332,6 +333,7 @@ def test_labels_are_the_same_on_every_task_and_tell_learners_apart() -> None:
     assert labelled(runs, old) == names
     assert labelled([trained("walker2d", "steps=80"), trained("walker2d", learner="bc")], old) == ["mm", "bc"]
     assert labelled([trained("hopper", "steps=900")], old) == ["mm+steps=900"]
+    assert labelled([trained("hopper", "steps=900")], old, {("hopper", "mm")}) == ["mm"]
     assert labelled([trained("hopper", "steps=100", "reward=airl")], old) == ["mm+reward=airl"]
 
 
@@ -374,6 +376,10 @@ def test_trainings_by_other_evaluations_are_not_compared(
     replace(runs[1] / "config.yaml", "episodes: 2", "episodes: 5")
     replace(runs[1] / "run.json", "evaluation.episodes=2", "evaluation.episodes=5")
     assert main(["import", *map(str, runs), f"directory={tmp_path / 'imported'}", "any_commit=true"]) == 2
+    assert "have other evaluation (episodes)" in capsys.readouterr().err
+    # Nor with what is there already.
+    assert main(["import", str(runs[0]), f"directory={tmp_path / 'imported'}", "any_commit=true", "quiet=true"]) == 0
+    assert main(["import", str(runs[1]), f"directory={tmp_path / 'imported'}", "any_commit=true"]) == 2
     assert "have other evaluation (episodes)" in capsys.readouterr().err
 
 
