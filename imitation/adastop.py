@@ -17,7 +17,7 @@ the level.
 Sets double with every learner. More than twelve are tested in overlapping blocks in which every two meet: a pair
 differs when it does in one of its blocks, and the blocks share the level (Bonferroni), so that it still holds for all
 pairs. With five runs each and a level of .05 no more than twelve can be told apart in any case, for the smallest
-p-value of a pair is 1/126; six runs and more can.
+p-value of a pair is 1/126: it takes six or more.
 """
 
 from __future__ import annotations
@@ -116,24 +116,23 @@ def _blocks(learners: Sequence[str]) -> list[Sequence[str]]:
     return [[*one, *two] for one, two in itertools.combinations(halves, 2)]
 
 
+def _level_of(size: int, learners: int, level: float) -> float:
+    """Of a set of a size: disjoint sets, of equal learners each, come to the level of all learners together."""
+    return level if size >= learners - 1 else 1 - (1 - level) ** (size / learners)
+
+
 class _Block:
     """The test of all sets of some learners. ``families`` are the sets that were not told apart yet, largest first."""
 
     def __init__(self, learners: Sequence[str], config: AdaStopConfig, level: float, number: int) -> None:
-        self._learners, self._level = frozenset(learners), level
+        self._learners = frozenset(learners)
         sets = [s for size in range(2, len(learners) + 1) for s in itertools.combinations(learners, size)]
         permutations = min(config.permutations, max(_FEWEST, _WORK // max(len(sets), 1)))
         first = number << TOGETHER  # each set draws permutations of its own
         self.families = [
-            _Family(members, config, self._level_of(len(members)), permutations, first + k)
+            _Family(members, config, _level_of(len(members), len(learners), level), permutations, first + k)
             for k, members in enumerate(sets)
         ][::-1]
-
-    def _level_of(self, size: int) -> float:
-        """Of a set: disjoint sets, of equal learners each, come to the level together."""
-        if size >= len(self._learners) - 1:
-            return self._level
-        return 1 - (1 - self._level) ** (size / len(self._learners))
 
     def look(self, scores: Scores, stages: int) -> None:
         """Leave those sets that are not told apart by the runs of so many stages.
@@ -229,9 +228,7 @@ def can_decide(config: AdaStopConfig, learners: int) -> bool:
     """Whether any pair of so many learners could be told apart by the runs of all stages, however far apart it is."""
     blocks = _blocks([str(k) for k in range(learners)])
     largest = max(map(len, blocks), default=0)
-    level = config.level / len(blocks)
-    if largest - 1 > 2:
-        level = 1 - (1 - level) ** (2 / largest)
+    level = _level_of(2, largest, config.level / len(blocks))
     ways = math.comb(2 * config.group, config.group) ** config.stages
     return learners < 2 or 2 / ways <= level + _SLACK
 
