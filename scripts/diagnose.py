@@ -212,6 +212,9 @@ def drift(options: DriftOptions) -> Diagnosis:
         if moving
         else f"On {options.task} noise moves no agent's return further than no reward does."
     )
+    # What an agent does on no reward is no drift by this test, but it is no reward's doing either.
+    alone = ", ".join(f"{row[0]} by {row[4]}" for row in rows)
+    verdict += f" On no reward at all the returns moved, by what agents are paid for otherwise or by chance: {alone}."
     return Diagnosis(
         f"Drift on {options.task} without a reward", verdict,
         f"Mean returns of {options.runs} runs before and after {options.steps:,} steps on no reward (the control) and "

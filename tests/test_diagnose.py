@@ -86,6 +86,7 @@ def test_drift_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert set(said["agents"]) == {"sac", "td3"}
     kept = json.loads((tmp_path / "diagnosis.json").read_text())
     assert [row[0] for row in kept["rows"]] == ["sac", "td3"]
+    assert f"by chance: sac by {kept['rows'][0][4]}, td3 by {kept['rows'][1][4]}." in said["verdict"]
     for found in said["agents"].values():
         assert found["zero"] != found["start"] != found["noise"] != found["zero"]
 
