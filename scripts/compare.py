@@ -81,14 +81,22 @@ class StatusOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ImportOptions:
-    """Take finished trainings into a comparison, new or old, and write its report.
+    """Take trainings into a comparison, new or old, and write its report.
 
     Their settings have to be what today's presets make of their commands, and data and episodes of evaluation those of
-    the task's other learners. A training at another commit than this one is refused unless told otherwise.
+    the task's other learners. A training at another commit than this one is refused unless told otherwise, and so is
+    one that is not finished: with unfinished=true it is taken as far as its last checkpoint, and the report says how
+    far that was. It may be taken again when it has gone further.
     """
 
     directory: Path = option("the directory of the comparison; made when it is not there")  # noqa: RUF009 (option() is dataclasses.field())
     any_commit: bool = option("also those of another or an unknown commit; the report says which", False)
+    unfinished: bool = option("also those that were stopped; the report says how far each went", False)
+    publish: bool = option(
+        "for a repository: names instead of folders of this machine, and only what the report needs (no policies, so "
+        "no videos); what is imported there later is taken in the same way",
+        False,
+    )
     level: float = option("as for compare", 0.05)
     videos: bool = option("put videos of the median and the worst run of each cell into the report", False)
     quiet: bool = option("print nothing but the line of JSON", False)
@@ -127,6 +135,8 @@ def compare(options: CompareOptions, common: Sequence[str] = ()) -> Path:
     made = not directory.exists()
     with lock(directory / ".lock", f"another comparison is at work in {directory}"), _gone_if_refused(directory, made):
         old = Matrix.read(directory) if (directory / "compare.json").is_file() else None
+        if old is not None and old.about.get("published"):
+            raise InputError(f"{directory} is for publishing and trains nothing: train elsewhere, and import it there")
         plan = make_plan(options, common, None if old is None else old.plan)
         matrix = _matrix(directory, plan, old)
         check_cells(matrix)
@@ -219,7 +229,7 @@ def _status(arguments: list[str]) -> None:
 
 
 def _import(arguments: list[str]) -> None:
-    from .importing import import_runs
+    from .importing import ImportRules, import_runs
 
     runs = [Path(argument) for argument in arguments if "=" not in argument and not argument.startswith("-")]
     rest = [argument for argument in arguments if Path(argument) not in runs]
@@ -232,7 +242,8 @@ def _import(arguments: list[str]) -> None:
     with lock(directory / ".lock", f"another comparison is at work in {directory}"), _gone_if_refused(directory, made):
         old = Matrix.read(directory) if (directory / "compare.json").is_file() else None
         test = AdaStopConfig(level=options.level)
-        matrix = import_runs(directory, runs, old, test, any_commit=options.any_commit, make=_matrix)
+        rules = ImportRules(options.any_commit, options.unfinished, options.publish)
+        matrix = import_runs(directory, runs, old, test, rules, _matrix)
         _write_report(matrix, videos=options.videos, quiet=options.quiet)
 
 

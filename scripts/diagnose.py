@@ -46,6 +46,8 @@ _PRESETS = {
     "ppo": ("learner=gail", "data=null"),
 }  # fmt: skip
 
+_RANDOM_STEPS = 1000  # of drift's agents, as of imitation's; the expert's preset has more than a short check
+
 
 @dataclasses.dataclass(frozen=True)
 class DriftOptions:
@@ -178,6 +180,7 @@ def drift(options: DriftOptions) -> Diagnosis:
         for arm in ("Zero", "Noise"):
             given = [
                 *_PRESETS[agent], f"task={options.task}", f"reward={_PARTS}:{arm}Reward", "loop.select_by=none",
+                *(["loop.random_steps=" + str(min(_RANDOM_STEPS, options.steps // 2))] if agent != "ppo" else []),
                 f"agent.hidden={hidden}", f"runs={options.runs}", f"seed={options.seed}", f"steps={options.steps}",
                 f"threads={options.threads}", "quiet=true",
             ]  # fmt: skip
@@ -188,6 +191,12 @@ def drift(options: DriftOptions) -> Diagnosis:
             _train(training, title, quiet=options.quiet)
             ends[arm] = (start, _returns(training, options.episodes))
             training.close()
+        start = ends["Zero"][0]
+        if all(np.array_equal(start, after) for _, after in ends.values()):
+            raise InputError(
+                f"steps={options.steps}: {agent} is what it was in every run: it has not been updated yet, so nothing "
+                "can be said of it: give more"
+            )
         found = Drift(ends["Zero"][0], ends["Zero"][1], ends["Noise"][1])
         p = found.p_value()
         moved = [float(np.abs(arm - found.start).mean()) for arm in (found.zero, found.noise)]
@@ -203,6 +212,9 @@ def drift(options: DriftOptions) -> Diagnosis:
         if moving
         else f"On {options.task} noise moves no agent's return further than no reward does."
     )
+    # What an agent does on no reward is no drift by this test, but it is no reward's doing either.
+    alone = ", ".join(f"{row[0]} by {row[4]}" for row in rows)
+    verdict += f" On no reward at all the returns moved, by what agents are paid for otherwise or by chance: {alone}."
     return Diagnosis(
         f"Drift on {options.task} without a reward", verdict,
         f"Mean returns of {options.runs} runs before and after {options.steps:,} steps on no reward (the control) and "

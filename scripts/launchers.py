@@ -161,12 +161,16 @@ def make_launcher(
 ) -> Launcher:
     """The launcher of a name. Errors: :class:`InputError` when its package is missing or it refuses the settings."""
     if kind == "slurm":
-        return SlurmLauncher(folder, threads, 100 if processes is None else processes, settings)
+        known = dict(settings)
+        cluster = str(known.pop("cluster", "slurm"))
+        if cluster not in ("slurm", "local"):
+            raise InputError(f"settings=cluster={cluster}: slurm, or local for processes that submitit starts here")
+        return SlurmLauncher(folder, threads, 100 if processes is None else processes, known, cluster)
     if kind == "ray":
         known = dict(settings)
         address = known.pop("address", None)
         if known:
-            raise InputError(f"launcher.settings={next(iter(known))}: launcher=ray knows address= alone")
+            raise InputError(f"settings={next(iter(known))}: launcher=ray knows address= alone")
         return RayLauncher(threads, processes, address)
     if settings:
         raise InputError("settings= are for launcher=slurm and launcher=ray: leave them out")

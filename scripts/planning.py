@@ -13,6 +13,7 @@ import yaml
 from ..datasets.quality import measure
 from ..imitation.adastop import AdaStopConfig
 from ..imitation.comparison.matrix import Learner, Matrix, Plan, labels
+from ..imitation.comparison.results import data_of
 from ..imitation.files import sha256
 from ..robots import InputError, find_task
 from .build import build, find_disturbed_task, read_demonstrations, resolve_data
@@ -159,8 +160,7 @@ def note_data(matrix: Matrix, values: Mapping[str, Any]) -> None:
     data = values["data"]
     if data["name"] is None:
         return
-    chosen = [f"{key}={value}" for key, value in data.items() if key != "name" and value not in (None, [])]
-    name = f"{Path(str(data['name'])).name} {' '.join(chosen)}".strip()
+    name = data_of(values)
     known: dict[str, Any] = matrix.about.setdefault("data", {})
     if name in known:
         return

@@ -259,7 +259,7 @@ def stored_configuration(
         raise InputError(f"{directory / 'config.yaml'} is damaged: restore it from a copy") from error
     if not isinstance(stored, dict) or "learner" not in stored or "data" not in stored:  # pyright: ignore
         raise InputError(f"{directory / 'config.yaml'} is damaged: restore it from a copy")
-    stored = _completed(stored, directory / "config.yaml")
+    stored = completed(stored, directory / "config.yaml")
     if stored["data"].get("in_memory"):
         raise InputError(f"resume={path}: it was trained on demonstrations in memory, which are not in the run")
     for argument in arguments:
@@ -274,7 +274,7 @@ def stored_configuration(
 _ONCE: Mapping[tuple[str, str, str], Any] = {("agent", "iq_learn", "absorbing"): False}
 
 
-def _completed(stored: dict[str, Any], file: Path) -> dict[str, Any]:
+def completed(stored: dict[str, Any], file: Path) -> dict[str, Any]:
     """A stored configuration with today's defaults where it says nothing.
 
     Errors: :class:`InputError` when a group of settings is no longer one.

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from understudy.imitation.adastop import AdaStop, AdaStopConfig, replay
+from understudy.imitation import adastop
+from understudy.imitation.adastop import AdaStop, AdaStopConfig, can_decide, replay
 
 # From adastop 0.1.3: MultipleAgentsComparator(n=n, K=K, B=10000, alpha=alpha), `partial_compare` after each group until
 # `is_finished`; the scores are numpy.random.default_rng(seed).normal(i * shift, 1, n * K) of learner i, to 3 digits.
@@ -27,7 +28,7 @@ def test_values_of_a_pair_are_those_of_the_authors_package(case: tuple[int, int,
     generator = np.random.default_rng(seed)
     scores = {a: np.round(generator.normal(i * shift, 1, group * stages), 3) for i, a in enumerate("ab")}
     test = AdaStop(AdaStopConfig(group, stages, 2 * alpha), "ab")
-    (family,) = test._open  # pyright: ignore[reportPrivateUsage]
+    ((family,),) = [block.families for block in test._blocks]  # pyright: ignore[reportPrivateUsage]
     while not test.finished:
         test.look(scores)
     boundaries, decision = ADASTOP[case]
@@ -39,7 +40,7 @@ def test_the_threshold_of_one_group_by_hand() -> None:
     # Two runs against two: six ways, differences ±4, ±2 and ±1 (twice each way); at a level of 1/3 only the largest
     # pair of them is beyond the threshold, which is the next smaller difference.
     test = AdaStop(AdaStopConfig(group=2, stages=1, level=1 / 3), "ab")
-    (family,) = test._open  # pyright: ignore[reportPrivateUsage]
+    ((family,),) = [block.families for block in test._blocks]  # pyright: ignore[reportPrivateUsage]
     test.look({"a": [6.0, 5.0], "b": [3.0, 0.0]})
     differences = sorted(
         abs(sum(chosen) / 2 - (14 - sum(chosen)) / 2) for chosen in itertools.combinations((6, 5, 3, 0), 2)
@@ -77,7 +78,14 @@ def test_a_real_gap_is_found_early() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("learners", "group", "stages", "trials"),
-    [("ab", 5, 1, 4000), ("ab", 5, 5, 2000), ("abc", 3, 3, 1000), ("abcd", 5, 5, 500), ("abcdef", 5, 1, 500)],
+    [
+        ("ab", 5, 1, 4000),
+        ("ab", 5, 5, 2000),
+        ("abc", 3, 3, 1000),
+        ("abcd", 5, 5, 500),
+        ("abcdef", 5, 1, 500),
+        ("abcdefghijklmn", 7, 1, 500),
+    ],
 )
 def test_the_error_of_a_family_stays_under_its_level(learners: str, group: int, stages: int, trials: int) -> None:
     """Figures in docs/results/README.md."""
@@ -95,6 +103,32 @@ def test_equal_learners_beside_far_ones_are_seldom_told_apart() -> None:
         assert all(decisions[a, b] == "smaller" for a in "ab" for b in "cd"), "the far ones always are"
         wrong += not decisions["a", "b"] == decisions["c", "d"] == "undecided"
     assert wrong <= 150 * (0.05 + 2 * (0.05 * 0.95 / 150) ** 0.5)
+
+
+def test_many_learners_are_told_apart_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adastop, "TOGETHER", 4)
+    generator = np.random.default_rng(4)
+    names = list("abcdef")
+    far = {name: generator.normal(8 * k, 1, 8) for k, name in enumerate(names)}
+    test = replay(AdaStopConfig(8, 1), far)
+    assert set(test.decisions) == set(itertools.combinations(names, 2))
+    assert set(test.decisions.values()) == {"smaller"}
+    # Two of them are alike: in stages, only they are asked for more, and those that are tested together with them.
+    near = {name: generator.normal(50 * max(k, 1), 1, 18) for k, name in enumerate(names)}
+    test = AdaStop(AdaStopConfig(6, 3), names)
+    test.look(near)
+    assert [pair for pair, found in test.decisions.items() if found == "undecided"] == [("a", "b")]
+    assert test.wanted() == ["a", "b"]
+    test.look({name: near[name][:12] for name in "ab"})
+    assert test.decisions["a", "b"] == "undecided"
+
+
+def test_few_runs_of_many_learners_decide_nothing() -> None:
+    """Five runs against five differ at best with p = 2/252, and a pair's part of the level shrinks with learners."""
+    assert can_decide(AdaStopConfig(5, 1), 12)
+    assert not can_decide(AdaStopConfig(5, 1), 13)
+    assert can_decide(AdaStopConfig(5, 2), 13) and can_decide(AdaStopConfig(7, 1), 13)
+    assert not can_decide(AdaStopConfig(3, 1), 2) and can_decide(AdaStopConfig(4, 1), 2)
 
 
 def test_a_decided_learner_needs_no_more_runs() -> None:

@@ -16,15 +16,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import last_of_each
+from conftest import last_of_each, make_demonstrations
 
+from understudy.datasets import write_d4rl
+from understudy.imitation.adastop import AdaStopConfig
 from understudy.imitation.comparison.locks import HeldError, is_held, lock
-from understudy.imitation.comparison.matrix import Matrix, labels
+from understudy.imitation.comparison.matrix import Matrix, Plan, labels
 from understudy.imitation.files import read_json
 from understudy.robots import InputError
 from understudy.scripts import cell, launchers
 from understudy.scripts.compare import main
+from understudy.scripts.labelling import Trained, labelled
 from understudy.scripts.launchers import Job, RayLauncher, SlurmLauncher, make_launcher
 from understudy.scripts.planning import items
 
@@ -241,6 +245,98 @@ def test_finished_trainings_are_imported_if_their_settings_hold(
     assert "already" in capsys.readouterr().err
 
 
+def test_what_is_to_be_published_names_no_folder_and_is_small(
+    whole: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [tmp_path / "runs" / str(index) for index in range(2)]
+    for name, run in zip(outcome(whole), runs, strict=True):
+        shutil.copytree(whole / "cells" / name, run)
+    target = tmp_path / "published"
+    assert main(["import", str(runs[0]), f"directory={target}", "any_commit=true", "publish=true", "quiet=true"]) == 0
+    # What comes later is taken in the same way.
+    assert main(["import", str(runs[1]), f"directory={target}", "any_commit=true", "quiet=true"]) == 0
+    files = [path for path in target.rglob("*") if path.is_file() and path.name != ".lock"]
+    for path in files:
+        assert str(data_file.parent) not in path.read_text() and str(tmp_path) not in path.read_text(), path
+    kept = {path.name for path in files if "cells" in path.relative_to(target).parts}
+    assert kept == {"config.yaml", "run.json", "result.json", "evaluations.csv", "metrics.csv"}
+    assert (target / ".gitignore").read_text() == ".lock\n"
+    matrix = Matrix.read(target)
+    assert [learner.label for learner in matrix.plan.learners] == ["bc", "bc+loop.batch_size=32"]
+    assert [len(matrix.final_scores("hopper", learner.label)) for learner in matrix.plan.learners] == [2, 2]
+    assert main(arguments(target, data_file)) == 2
+    assert "is for publishing and trains nothing" in capsys.readouterr().err
+
+
+def test_a_training_that_was_stopped_is_taken_as_far_as_it_went(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished, stopped = tmp_path / "finished", tmp_path / "stopped"
+    for run in (finished, stopped):
+        shutil.copytree(whole / "cells" / next(iter(outcome(whole))), run, symlinks=True)
+    (stopped / "result.json").unlink()
+    shutil.rmtree(
+        stopped / "checkpoints" / "000000200"
+    )  # as if it had been killed soon after the one before, which has one evaluation
+    (stopped / "checkpoints" / "last").unlink()
+    given = [f"directory={tmp_path / 'imported'}", "any_commit=true"]
+    assert main(["import", str(stopped), *given]) == 2
+    assert "finish it with train resume=" in capsys.readouterr().err
+    assert main(["import", str(stopped), *given, "unfinished=true"]) == 0
+    assert "bc† after 100 of 200 steps" in capsys.readouterr().out
+    matrix = Matrix.read(tmp_path / "imported")
+    (there,) = (matrix.path(each) for each in matrix.cells.values())
+    assert (there / "policies" / "run-1" / "config.json").is_file()
+    first = [row for row in csv.DictReader((finished / "evaluations.csv").read_text().splitlines())
+             if row["step"] == "100"]  # fmt: skip
+    assert list(csv.DictReader((there / "evaluations.csv").read_text().splitlines())) == first
+    means = [np.mean([float(row["return"]) for row in first if row["run"] == run]) for run in ("0", "1")]
+    assert read_json(there / "result.json")["return"]["runs"] == pytest.approx(means, rel=1e-4)
+    # It is not taken again as it is, but the finished one takes its place, even if it was given other steps since.
+    assert main(["import", str(stopped), *given, "unfinished=true"]) == 2
+    assert "already" in capsys.readouterr().err
+    replace(finished / "config.yaml", "\nsteps: 200", "\nsteps: 180")
+    assert main(["import", str(finished), *given]) == 0
+    assert "†" not in capsys.readouterr().out
+    assert read_json(there / "result.json")["score"] == read_json(finished / "result.json")["score"]
+
+
+def test_labels_are_the_same_on_every_task_and_tell_learners_apart() -> None:
+    def trained(task: str, *options: str, learner: str = "mm") -> Trained:
+        data = f"data=/demos/{task}.hdf5"
+        return Trained(task, learner, (f"task={task}", f"learner={learner}", *options, data, "threads=1"))
+
+    runs = [
+        trained("hopper", "steps=100"),
+        trained("ant", "steps=300", "data.episodes=8"),
+        trained("hopper", "steps=100", "mixture=hybrid"),
+        trained("ant", "steps=300", "mixture=hybrid"),
+        trained("hopper", "steps=200", "mixture=hybrid"),
+        trained("ant", learner="bc"),
+    ]
+    names = labelled(runs, None)
+    assert names == [
+        "mm",
+        "mm",
+        "mm+mixture=hybrid+steps=100",
+        "mm+mixture=hybrid",
+        "mm+mixture=hybrid+steps=200",
+        "bc",
+    ]
+    pairs = list(zip([run.task for run in runs], names, strict=True))
+    options = {
+        pair: tuple(o.replace("/demos/", "") for o in run.options) for pair, run in zip(pairs, runs, strict=True)
+    }
+    old = Plan(("hopper", "ant"), labels(list(dict.fromkeys(names))), options, dict.fromkeys(options, 1), 5, 0,
+               AdaStopConfig(5, 1))  # fmt: skip
+    # Later, with data elsewhere and other threads: those of the plan; a further task; other steps.
+    assert labelled(runs, old) == names
+    assert labelled([trained("walker2d", "steps=80"), trained("walker2d", learner="bc")], old) == ["mm", "bc"]
+    assert labelled([trained("hopper", "steps=900")], old) == ["mm+steps=900"]
+    assert labelled([trained("hopper", "steps=900")], old, {("hopper", "mm")}) == ["mm"]
+    assert labelled([trained("hopper", "steps=100", "reward=airl")], old) == ["mm+reward=airl"]
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "unfinished": (lambda run: (run / "result.json").unlink(), "is not a finished training"),
     "changed": (
@@ -280,6 +376,10 @@ def test_trainings_by_other_evaluations_are_not_compared(
     replace(runs[1] / "config.yaml", "episodes: 2", "episodes: 5")
     replace(runs[1] / "run.json", "evaluation.episodes=2", "evaluation.episodes=5")
     assert main(["import", *map(str, runs), f"directory={tmp_path / 'imported'}", "any_commit=true"]) == 2
+    assert "have other evaluation (episodes)" in capsys.readouterr().err
+    # Nor with what is there already.
+    assert main(["import", str(runs[0]), f"directory={tmp_path / 'imported'}", "any_commit=true", "quiet=true"]) == 0
+    assert main(["import", str(runs[1]), f"directory={tmp_path / 'imported'}", "any_commit=true"]) == 2
     assert "have other evaluation (episodes)" in capsys.readouterr().err
 
 
@@ -363,6 +463,8 @@ def test_twelve_cells_killed_at_random_are_as_if_unbroken(seed: int, data_file: 
     assert main([*given, f"directory={unbroken}"]) == 0
     killed_and_restarted([*given, f"directory={broken}"], broken, tmp_path, seed, times=3)
     assert outcome(broken) == outcome(unbroken)
+    resumed = [path for path in broken.glob("cells/*/*/*/run.json") if "resumed" in read_json(path)]
+    print(f"attempts of the twelve cells: {attempts(broken)}; {len(resumed)} went on from a checkpoint")
 
 
 def test_lists_of_learners_are_split_at_their_own_commas() -> None:
@@ -399,6 +501,43 @@ def test_a_ray_cluster_starts_cells(tmp_path: Path) -> None:
         assert (tmp_path / "log").read_text() == "hello\n"
     finally:
         launcher.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "options"), [("submitit", ["launcher=slurm", "settings=cluster=local"]), ("ray", ["launcher=ray"])]
+)
+def test_a_comparison_comes_to_the_same_wherever_it_is_trained(
+    package: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray lets everything else of the machine go first
+    for task in ("hopper", "walker2d"):
+        write_d4rl(tmp_path / f"{task}.hdf5", make_demonstrations(task_name=task))
+    acting = "sqil+steps=300+agent.hidden=[16,16]+loop.random_steps=60+loop.update_every=20+loop.select_every=50"
+    data = tmp_path / "{task}.hdf5"
+    here, there = tmp_path / "here", tmp_path / "there"
+    for directory, more in ((here, []), (there, options)):
+        asked = ["tasks=[hopper,walker2d]", f"learners=[{SMALL},{acting}+loop.batch_size=16]", *more]
+        assert main(arguments(directory, data, *asked, "processes=2")) == 0
+    assert len(outcome(here)) == 4
+    assert outcome(there) == outcome(here)
+    tables = {path.name: path.read_text() for path in (here / "report" / "tables").glob("*.csv")}
+    others = {path.name: path.read_text() for path in (there / "report" / "tables").glob("*.csv")}
+    timed = ("steps.csv", "cells.csv")  # with hours, and hashes of files that have them
+    assert {n: t for n, t in others.items() if n not in timed} == {n: t for n, t in tables.items() if n not in timed}
+    one, two = ([row[:-2] for row in csv.reader(each["steps.csv"].splitlines())] for each in (tables, others))
+    assert one == two
+    if package == "submitit":
+        assert len(list((there / "jobs").glob("*_submitted.pkl"))) == 4, "each cell was a job"
+
+
+def test_settings_of_launchers_are_checked(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    pytest.importorskip("ray")
+    for kind, settings, said in (("slurm", {"cluster": "moon"}, "cluster=moon"), ("ray", {"cores": 3}, "cores")):
+        with pytest.raises(InputError, match=said):
+            make_launcher(kind, tmp_path, threads=1, processes=None, settings=settings)
 
 
 def test_a_launcher_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import html.parser
 import json
 import math
 import re
+import shutil
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from browser import a_browser, call
 from finished import LEVELS, finished_matrix, write_run
 
 from understudy.imitation.comparison import results as results_module
 from understudy.imitation.comparison.analysis import analyse
-from understudy.imitation.comparison.document import Code, Figure, Heading, Items, Paragraph, Table
+from understudy.imitation.comparison.document import Code, Figure, Heading, Items, Paragraph, Table, without_folders
 from understudy.imitation.comparison.html import render
 from understudy.imitation.comparison.report import write_report
 from understudy.imitation.comparison.results import read_cell, read_results
@@ -68,14 +72,112 @@ def test_the_page_needs_nothing_else(compared: Path) -> None:
         assert said in page
 
 
+def test_a_phone_shows_all_of_it_and_it_can_be_printed(compared: Path) -> None:
+    page = (compared / "report" / "report.html").as_uri()
+    beyond = """
+        const inside = element => element.closest('.wide, pre, svg') !== null;
+        return [...document.querySelectorAll('body *')].filter(
+            element => !inside(element) || element.matches('.wide, pre')
+        ).filter(element => element.getBoundingClientRect().right > innerWidth + 0.5).map(element => element.outerHTML)
+    """
+    with a_browser() as session:
+
+        def run(script: str) -> Any:
+            return call(f"{session}/execute/sync", {"script": script, "args": []})["value"]
+
+        def tools(command: str, **given: object) -> Any:
+            return call(f"{session}/goog/cdp/execute", {"cmd": command, "params": given})["value"]
+
+        # A window of Chromium's is never as narrow as a phone, but the screen it believes to have can be.
+        tools("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=2, mobile=True)
+        call(f"{session}/url", {"url": page})
+        assert run("return innerWidth") == 390
+        assert run("return document.documentElement.scrollWidth") == 390
+        assert run(beyond) == []
+        # What is wider than the page is there to be moved within its own frame.
+        assert run("return [...document.querySelectorAll('.wide')].some(e => e.scrollWidth > e.clientWidth)")
+        tools("Emulation.clearDeviceMetricsOverride")
+        printed = base64.b64decode(tools("Page.printToPDF", printBackground=True)["data"])
+    assert printed.startswith(b"%PDF-")
+    assert printed.count(b"/Type /Page\n") > 3
+
+
+def test_tasks_with_other_learners_and_trainings_that_were_stopped(tmp_path: Path) -> None:
+    learners = {"best": (1.0, 1.0), "good": (0.8, 1.0), "bad": (0.2, 1.0)}
+    matrix = finished_matrix(tmp_path / "c", ("hopper", "walker2d", "ant"), learners)
+    (absent,) = matrix.of("ant", "good")
+    del matrix.cells[absent.name]
+    (cell,) = matrix.of("walker2d", "bad")
+    path = matrix.path(cell) / "result.json"
+    path.write_text(json.dumps({**read_json(path), "stopped": {"step": 60_000, "of": 100_000}}))
+    (cell,) = matrix.of("ant", "bad")
+    shutil.rmtree(matrix.path(cell))
+    write_run(matrix.path(cell), "ant", "bad", level=0.2, speed=1, points=7)
+    resumed = {"step": 50_000, "commit": "another", "command": ["understudy", "train", "resume=it", "steps=70000"]}
+    path = matrix.path(cell) / "run.json"
+    path.write_text(json.dumps({**read_json(path), "resumed": [resumed]}))
+    report = write_report(matrix)
+    text = (report.page.parent / "report.md").read_text()
+    assert "ant/bad/seeds-0-4 from step 50,000:  understudy train resume=it steps=70000" in text
+    assert "| ant/bad/seeds-0-4 | 0123456789ab, then another |" in text
+    lengths = "those of best of 100,000 steps and those of bad of 70,000 steps"
+    said = [each for each in report.verdict if "lengths" in each]
+    assert said == [f"On ant trainings were of different lengths: {lengths}. Each is judged at its own end."]
+    assert report.verdict[0].startswith(
+        "Over 3 tasks best has the highest score of the 2 learners that were trained on all of them, IQM "
+    )
+    assert report.verdict[1].startswith("Over hopper and walker2d best has the highest score, IQM ")
+    order = "the order is best; good; {}: each is better than all after it."
+    assert f"On hopper {order.format('bad')}" in report.verdict
+    assert f"On walker2d {order.format('bad†')}" in report.verdict
+    assert any("trainings were stopped: bad† after 60,000 of 100,000 steps" in each for each in report.verdict)
+    tables = report.page.parent / "tables"
+    with (tables / "at-a-glance.csv").open() as file:
+        rows = {row["learner"]: row for row in csv.DictReader(file)}
+    assert rows["good"]["ant"] == ""
+    assert rows["bad"]["walker2d"].endswith("†") and not rows["bad"]["hopper"].endswith("†")
+    assert "bad†" in (tables / "scores-walker2d.csv").read_text()
+    assert (tables / "over-all-tasks-hopper-walker2d.csv").read_text().count("\n") == 4
+
+
+def test_without_policies_there_is_a_sentence_and_no_video(tmp_path: Path) -> None:
+    matrix = finished_matrix(tmp_path / "c", ("hopper",), {"a": (0.5, 1.0)})
+    page = write_report(matrix, videos=True).page.read_text()
+    assert "No videos: the policies of hopper/a/seeds-0-4 are not kept here." in page
+
+
+def test_no_folder_of_a_machine_is_in_a_report(tmp_path: Path) -> None:
+    matrix = finished_matrix(tmp_path / "c", ("hopper",), {"a": (0.5, 1.0), "b": (0.6, 1.0)})
+    path = matrix.path(matrix.of("hopper", "a")[0]) / "run.json"
+    command = ["/home/somebody/bin/understudy", "train", "data=/home/somebody/demos/mine.hdf5", "task=hopper"]
+    path.write_text(json.dumps({**read_json(path), "command": command}))
+    (cell,) = matrix.of("hopper", "b")
+    (matrix.path(cell) / "result.json").unlink()
+    matrix.notes[cell.name]["error"] = "cannot write /home/somebody/runs/b: no space left"
+    folder = write_report(matrix).page.parent
+    for file in folder.rglob("*.*"):
+        assert "somebody" not in file.read_text(), file
+    assert "understudy train data=mine.hdf5 task=hopper" in (folder / "report.md").read_text()
+    for text in ("https://example.org/a/b", "steps a/b", "(1 - x) / (y - z)", "demos/mine.hdf5"):
+        assert without_folders(text) == text
+
+
 def test_words_numbers_and_files_agree(compared: Path) -> None:
     text = (compared / "report" / "report.md").read_text()
     with (compared / "report" / "tables" / "scores-hopper.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert f"On hopper {rows[0]['learner']} comes first: IQM {rows[0]['IQM']}" in text
+    assert f"\n### hopper\n\n* {rows[0]['learner']} comes first: IQM {rows[0]['IQM']}" in text
+    with (compared / "report" / "tables" / "at-a-glance.csv").open() as file:
+        glance = {row["learner"]: row["hopper"] for row in csv.DictReader(file)}
+    assert [row["learner"] for row in rows if not glance[row["learner"]].startswith(row["IQM"][:3])] == []
     for link in re.findall(r"\((figures/[^)]+)\)", text):
         assert (compared / "report" / link).read_text().startswith("<svg")
     assert (compared / "report" / "tables" / "scores-hopper.tex").read_text().count(r"\\") == len(rows) + 1
+    # The literature's returns stand under ours.
+    ours, anchor = (text.index(f"| hopper | {source}") for source in ("this comparison", "HyPE (arXiv"))
+    assert ours < anchor
+    best = read_json(compared / "cells" / "hopper" / rows[0]["learner"] / "seeds-0-4" / "result.json")["return"]["runs"]
+    assert f"{np.mean(best):.0f}, " in text[ours:anchor]
     assert "bc" in [row["learner"] for row in rows if row["steps to 0.9"] == "takes none"]
     assert f"understudy compare 'tasks=[hopper,walker2d]' 'learners=[{','.join(LEVELS)}]'" in text
 

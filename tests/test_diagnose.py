@@ -86,8 +86,9 @@ def test_drift_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert set(said["agents"]) == {"sac", "td3"}
     kept = json.loads((tmp_path / "diagnosis.json").read_text())
     assert [row[0] for row in kept["rows"]] == ["sac", "td3"]
-    # Nothing has been updated yet: both arms are where they began.
-    assert said["agents"]["sac"]["zero"] == said["agents"]["sac"]["noise"]
+    assert f"by chance: sac by {kept['rows'][0][4]}, td3 by {kept['rows'][1][4]}." in said["verdict"]
+    for found in said["agents"].values():
+        assert found["zero"] != found["start"] != found["noise"] != found["zero"]
 
 
 def test_a_reward_is_ranked_and_trained_on(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,6 +110,7 @@ def test_a_reward_is_ranked_and_trained_on(run: Path, tmp_path: Path, capsys: py
 BAD = {
     "check": (["dance"], "no check 'dance'"),
     "agent": (["drift", "agents=iq_learn"], "agents=iq_learn"),
+    "few steps": (["drift", "agents=td3", "steps=1", "runs=2", "episodes=1", "hidden=8,8"], "has not been updated yet"),
     "run": (["reward", "nowhere"], "nowhere has no checkpoints"),
 }
 

@@ -24,6 +24,8 @@ from ..statistics import (
 from .matrix import Matrix
 from .results import LearnerResult
 
+MARK = "†"  # of learners whose training was stopped before its end
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -67,14 +69,44 @@ class TaskAnalysis:
     pairs: tuple[Pair, ...]
     test: AdaStop
 
+    @property
+    def stopped(self) -> dict[str, tuple[int, int]]:
+        """The learners with a training that was stopped: after how many steps, and of how many."""
+        return {result.learner: found for result in self.results if (found := result.stopped) is not None}
+
+    def name(self, learner: str) -> str:
+        """What a learner is called: with a mark where its scores are of a training that was stopped."""
+        return f"{learner}{MARK}" if learner in self.stopped else learner
+
+
+@dataclasses.dataclass(frozen=True)
+class Overall:
+    """Several tasks together: the learners that all of them have, from the best, and how probably each beats the next.
+
+    ``complete`` says whether the tasks have no others.
+    """
+
+    tasks: tuple[TaskAnalysis, ...]
+    summaries: tuple[Summary, ...]
+    improvements: tuple[tuple[str, str, Estimate], ...]
+    complete: bool
+
+    @property
+    def titles(self) -> list[str]:
+        """The names of the tasks."""
+        return [task.task for task in self.tasks]
+
+    def name(self, learner: str) -> str:
+        """What a learner is called: with a mark where a training of it was stopped on any of the tasks."""
+        return f"{learner}{MARK}" if any(learner in task.stopped for task in self.tasks) else learner
+
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """All tasks, and ``overall`` the learners that have scores on every one of several tasks."""
+    """All tasks, and ``overall`` those that several learners have scores on together, most tasks first."""
 
     tasks: tuple[TaskAnalysis, ...]
-    overall: tuple[Summary, ...]
-    improvements: tuple[tuple[str, str, Estimate], ...]
+    overall: tuple[Overall, ...]
 
 
 def analyse(matrix: Matrix, results: Sequence[LearnerResult]) -> Analysis:
@@ -84,7 +116,7 @@ def analyse(matrix: Matrix, results: Sequence[LearnerResult]) -> Analysis:
         for task in matrix.plan.tasks
         if any(result.task == task for result in results)
     )
-    return Analysis(tasks, *_overall(tasks))
+    return Analysis(tasks, _overall(tasks))
 
 
 def _task(matrix: Matrix, task: str, results: tuple[LearnerResult, ...]) -> TaskAnalysis:
@@ -144,17 +176,26 @@ def _pair(one: LearnerResult, two: LearnerResult, test: AdaStop, scored: bool) -
     )
 
 
-def _overall(
-    tasks: tuple[TaskAnalysis, ...],
-) -> tuple[tuple[Summary, ...], tuple[tuple[str, str, Estimate], ...]]:
-    """Summaries over all tasks, from the best, and the probability of improvement of every pair."""
-    if len(tasks) < 2 or not all(task.scored for task in tasks):
-        return (), ()
+def _overall(tasks: tuple[TaskAnalysis, ...]) -> tuple[Overall, ...]:
+    """Every group of tasks that share learners: all tasks first, then those that have more learners in common."""
+    learners = {task.task: frozenset(result.learner for result in task.results) for task in tasks if task.scored}
+    if len(learners) < 2:
+        return ()
+    common = frozenset[str].intersection(*learners.values()) if len(learners) == len(tasks) else frozenset[str]()
+    groups: dict[tuple[str, ...], frozenset[str]] = {}
+    for shared in (common, *learners.values()):
+        together = tuple(task for task, names in learners.items() if shared and shared <= names)
+        if len(together) > 1 and len(shared) > 1:
+            groups[together] = frozenset[str].intersection(*(learners[task] for task in together))
+    found = [_together(tuple(t for t in tasks if t.task in group), names) for group, names in groups.items()]
+    return tuple(sorted(found, key=lambda each: -len(each.tasks)))
+
+
+def _together(tasks: tuple[TaskAnalysis, ...], shared: frozenset[str]) -> Overall:
     tables = [{result.learner: result.final for result in task.results} for task in tasks]
-    everywhere = [name for name in tables[0] if all(name in table for table in tables)]
-    of = {name: [table[name] for table in tables] for name in everywhere}
+    of = {name: [table[name] for table in tables] for name in tables[0] if name in shared}
     summaries = [Summary(name, sum(len(t) for t in rows), *_aggregates(rows)) for name, rows in of.items()]
     summaries.sort(key=lambda summary: -float(summary.iqm.value))
     pairs = itertools.combinations([summary.learner for summary in summaries], 2)
-    improvements = [(a, b, estimate(probability_of_improvement, of[a], of[b])) for a, b in pairs]
-    return tuple(summaries), tuple(improvements)
+    improvements = tuple((a, b, estimate(probability_of_improvement, of[a], of[b])) for a, b in pairs)
+    return Overall(tasks, tuple(summaries), improvements, all(len(table) == len(of) for table in tables))

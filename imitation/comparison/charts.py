@@ -16,8 +16,9 @@ from .results import THRESHOLD, LearnerResult
 _SIZE = (4.4, 3.0)
 _REPETITIONS = 500
 _LETTERS = 24
-# Okabe and Ito's colours, which stay apart for the colour-blind; dashes when there are more learners than colours.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#a0a000")
+_LINE = 0.17  # inches, of a legend
+# Okabe and Ito's colours, which stay apart for the colour-blind, and two more; dashes when there are more learners.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#a0a000", "#882255")
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -26,19 +27,25 @@ def curves(task: TaskAnalysis, colours: dict[str, int]) -> str:
 
     Learners that never act have no steps to draw over: their final score is a line across.
     """
-    figure, axes = _axes()
+    figure, axes = _axes(legend=[task.name(result.learner) for result in task.results])
     for result in task.results:
         style = _style(colours[result.learner])
         if not result.acts:
             axes.axhline(
-                float(iqm([_finals(task, result)])), linewidth=1.4, label=_short(result.learner), **style, alpha=0.8
+                float(iqm([_finals(task, result)])),
+                linewidth=1.4,
+                label=_short(task.name(result.learner)),
+                **style,
+                alpha=0.8,
             )
             continue
         steps, scores = result.curve()
         band = _band(scores)
-        axes.plot(steps, band.value, linewidth=1.8, label=_short(result.learner), **style)
+        axes.plot(steps, band.value, linewidth=1.8, label=_short(task.name(result.learner)), **style)
         if scores.shape[1] > 1:
-            axes.fill_between(steps, band.low, band.high, color=style["color"], alpha=0.15, linewidth=0)
+            axes.fill_between(
+                steps, band.low, band.high, color=style["color"], alpha=_faint(len(task.results)), linewidth=0
+            )
     if task.scored:
         axes.axhline(THRESHOLD, color="#999999", linewidth=0.8, linestyle=":")
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -61,7 +68,7 @@ def dots(task: TaskAnalysis, colours: dict[str, int]) -> str:
         found = summary.iqm
         axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2)
         axes.plot([found.value], [row], "|", color=colour, markersize=11, markeredgewidth=2.2)
-    axes.set_yticks(range(len(task.results)), [_short(result.learner) for result in task.results])
+    axes.set_yticks(range(len(task.results)), [_short(task.name(result.learner)) for result in task.results])
     axes.set_ylim(len(task.results) - 0.4, -0.6)
     axes.set_xlabel("final score of each run" if task.scored else "final return of each run")
     axes.grid(visible=False, axis="y")
@@ -70,7 +77,7 @@ def dots(task: TaskAnalysis, colours: dict[str, int]) -> str:
 
 def profiles(tables: dict[str, Tables], colours: dict[str, int], name: str) -> str:
     """The share of runs above each score, with its interval (a performance profile)."""
-    figure, axes = _axes()
+    figure, axes = _axes(legend=list(tables))
     top = max(1.1, *(float(table.max()) for rows in tables.values() for table in rows))
     thresholds = np.linspace(0.0, min(top, 2.0), 45)
 
@@ -81,7 +88,10 @@ def profiles(tables: dict[str, Tables], colours: dict[str, int], name: str) -> s
         style = _style(colours[learner])
         found = estimate(shares, rows, repetitions=_REPETITIONS)
         axes.plot(thresholds, found.value, linewidth=1.8, label=_short(learner), drawstyle="steps-post", **style)
-        axes.fill_between(thresholds, found.low, found.high, step="post", color=style["color"], alpha=0.12, linewidth=0)
+        shade = _faint(len(tables))
+        axes.fill_between(
+            thresholds, found.low, found.high, step="post", color=style["color"], alpha=shade, linewidth=0
+        )
     axes.set_ylim(0, 1.02)
     axes.set_xlim(0, thresholds[-1])
     axes.set_xlabel("score τ")
@@ -107,10 +117,17 @@ def _style(index: int) -> dict[str, Any]:
     return {"color": _COLOURS[index % len(_COLOURS)], "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)]}
 
 
-def _axes(height: float = _SIZE[1]) -> tuple[Any, Any]:
+def _faint(learners: int) -> float:
+    """How strong the shade of an interval may be, so that several on top of each other hide no line."""
+    return 0.15 if learners <= 4 else 0.08
+
+
+def _axes(height: float = _SIZE[1], legend: Sequence[str] = ()) -> tuple[Any, Any]:
+    """A drawing of a height in inches, and more for further lines of a legend."""
     from matplotlib.figure import Figure  # slow to import; made without pyplot, it needs no display and no closing
 
-    figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
+    lines = -(-len(legend) // _columns(legend)) if legend else 1
+    figure = Figure(figsize=(_SIZE[0], height + _LINE * (lines - 1)), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(visible=True, color="#e3e6ea", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -132,9 +149,15 @@ def _thousands(value: float, _: int) -> str:
 
 def _legend(figure: Any, axes: Any) -> None:
     handles, names = axes.get_legend_handles_labels()
-    longest = max(map(len, names), default=0)
-    columns = max(1, min(len(names), 4, 48 // (longest + 6)))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=_columns(names), frameon=False, fontsize=8, columnspacing=1.2
+    )
+
+
+def _columns(names: Sequence[str]) -> int:
+    """How many names of a legend stand side by side."""
+    longest = max(map(len, map(_short, names)), default=0)
+    return max(1, min(len(names), 4, 64 // (longest + 8)))
 
 
 def _svg(figure: Any, name: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,3 +67,18 @@ class Code:
 
 
 Block = Heading | Paragraph | Items | Table | Figure | Video | Code
+
+
+def without_folders(value: Any) -> Any:
+    """A text, or texts in lists and dictionaries, with names instead of absolute paths: those are of one machine."""
+    if isinstance(value, str):
+        return _FOLDERS.sub("", value)
+    if isinstance(value, dict):
+        return {key: without_folders(each) for key, each in value.items()}  # pyright: ignore
+    if isinstance(value, (list, tuple)):
+        return [without_folders(each) for each in value]  # pyright: ignore
+    return value
+
+
+# The folders of /a/b/name, but not what follows a word or `https:/`.
+_FOLDERS = re.compile(r"""(?<![\w.:/~])/(?:[^\s/'",=:\[\]{}|]+/)+""")

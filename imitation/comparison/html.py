@@ -24,8 +24,9 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 .caption { color: var(--quiet); font-size: .875rem; margin: 1.2rem 0 .3rem; }
 th, td { padding: .3rem .7rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
-td.long { white-space: normal; min-width: 14rem; }
-th { border-bottom: 2px solid var(--ink); vertical-align: bottom; white-space: normal; }
+td.long { white-space: normal; min-width: 11rem; }
+th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 .figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 figure { margin: 0; break-inside: avoid; max-width: 32rem; } figure svg { width: 100%; height: auto; display: block; }
 figure video { width: 100%; max-width: 20rem; display: block; background: #000; }
@@ -35,6 +36,7 @@ pre { background: var(--tint); padding: .7rem 1rem; overflow-x: auto; font-size:
   body { font-size: 10pt; max-width: none; padding: 0; }
   h2, h3, .caption { break-after: avoid; } tr, .lead, pre { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; } .wide { overflow: visible; }
+  th { white-space: normal; } th:first-child, td:first-child { position: static; }
   table { font-size: 8pt; } td.long { min-width: 0; } video { display: none; }
 }
 """

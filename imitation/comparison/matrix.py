@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...robots import InputError
-from ..adastop import MOST_LEARNERS, AdaStopConfig, replay
+from ..adastop import AdaStopConfig, replay
 from ..files import read_json, write_json
 from .locks import is_held
 
@@ -47,7 +47,7 @@ class Plan:
     """What is compared. ``options`` are those of `train` for each (task, learner), all but runs and seed.
 
     ``runs`` is how many of each, or none where :class:`~..adastop.AdaStop` decides by ``test``. Without it, ``test``
-    has one stage of all runs. Errors: :class:`InputError` for more learners than can be tested against each other.
+    has one stage of all runs.
     """
 
     tasks: tuple[str, ...]
@@ -57,13 +57,6 @@ class Plan:
     runs: int | None
     seed: int
     test: AdaStopConfig
-
-    def __post_init__(self) -> None:
-        if len(self.learners) > MOST_LEARNERS:
-            raise InputError(
-                f"{len(self.learners)} learners: at most {MOST_LEARNERS} are tested against each other at once; leave "
-                "out those whose place is known, or make two comparisons"
-            )
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

@@ -15,7 +15,7 @@ from ...robots import InputError
 from ..evaluation import FIRST_SEED
 from ..loading import load_policy
 from ..video import write_video
-from .document import Block, Paragraph, Video
+from .document import Block, Paragraph, Video, without_folders
 from .results import LearnerResult
 
 _SECONDS, _WIDTH, _RATE = 10, 240, 20
@@ -35,7 +35,7 @@ def films(results: Sequence[LearnerResult]) -> Iterator[Block]:
             try:
                 content = _film(result, index)
             except InputError as error:
-                yield Paragraph(f"No videos: {error}.")
+                yield Paragraph(f"No videos: {without_folders(str(error))}.")
                 return
             score = f"{result.final[index]:.3f}"
             caption = (
@@ -47,6 +47,8 @@ def films(results: Sequence[LearnerResult]) -> Iterator[Block]:
 
 def _film(result: LearnerResult, index: int) -> bytes:
     cell, run = result.run(index)
+    if not (cell.path / "policies").is_dir():
+        raise InputError(f"the policies of {cell.name} are not kept here")
     torch.set_num_threads(1)
     policy = load_policy(str(cell.path / "policies" / f"run-{run}"), None)
     with tempfile.TemporaryDirectory() as folder:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ...robots import PURPOSES
-from ..files import read_json, sha256, write_bytes, write_text
+from ..adastop import AdaStopConfig, can_decide
+from ..files import write_bytes, write_text
 from ..statistics import Estimate, Tables
 from . import charts, texts
-from .analysis import Analysis, Summary, TaskAnalysis, analyse
-from .anchors import of_tasks
-from .document import Block, Code, Figure, Heading, Items, Paragraph, Table, Video
+from .analysis import MARK, Analysis, Overall, Summary, TaskAnalysis, analyse
+from .appendix import appendix
+from .document import Block, Figure, Heading, Items, Paragraph, Table, Video, without_folders
 from .html import render
 from .matrix import Matrix
 from .media import films
-from .results import THRESHOLD, CellResult, LearnerResult, read_results
-from .verdict import interval, verdict
+from .results import THRESHOLD, LearnerResult, read_results
+from .verdict import interval, listed, of_task, overall, verdict
 
-TITLE = "Comparison of learners"
+TITLE, NOTHING = "Comparison of learners", "Nothing is finished yet."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +38,8 @@ def write_report(matrix: Matrix, *, videos: bool = False) -> Report:
     """
     results = read_results(matrix)
     analysis = analyse(matrix, results)
-    said = verdict(analysis) or ["Nothing is finished yet."]
-    blocks = [*_blocks(matrix, analysis, results, said, videos=videos)]
+    said = verdict(analysis) or [NOTHING]
+    blocks = [*_blocks(matrix, analysis, results, videos=videos)]
     folder = matrix.directory / "report"
     for block in blocks:
         if isinstance(block, Figure):
@@ -60,37 +55,86 @@ def write_report(matrix: Matrix, *, videos: bool = False) -> Report:
     return Report(page, said)
 
 
-def _blocks(
-    matrix: Matrix, analysis: Analysis, results: Sequence[LearnerResult], said: list[str], *, videos: bool
-) -> Iterator[Block]:
+def _blocks(matrix: Matrix, analysis: Analysis, results: Sequence[LearnerResult], *, videos: bool) -> Iterator[Block]:
     learners, tasks = [learner.label for learner in matrix.plan.learners], ", ".join(matrix.plan.tasks)
     yield Heading(f"{TITLE} on {tasks}", 1)
-    yield Paragraph(said[0], lead=True)
-    if said[1:]:
-        yield Items(said[1:])
-    yield Paragraph(_how_it_was_tested(matrix))
+    yield from _verdict(analysis)
+    if len(analysis.tasks) > 1:
+        yield _at_a_glance(analysis, learners)
+    yield Paragraph(_how_it_was_tested(matrix, analysis))
     yield from _unfinished(matrix)
     colours = charts.numbered(learners)
-    if analysis.overall:
-        yield from _overall(analysis, colours)
+    for group in analysis.overall:
+        yield from _overall(group, colours, all_tasks=len(group.tasks) == len(analysis.tasks))
     for task in analysis.tasks:
         yield from _task(task, colours)
         if videos:
             yield from films(task.results)
-    yield from _steps(results)
-    yield from _health(results)
-    yield from _data(matrix)
-    yield from _diagnoses(matrix.directory)
-    yield from _anchors(matrix)
-    yield from _repeat(matrix, results)
+    yield from appendix(matrix, results)
 
 
-def _how_it_was_tested(matrix: Matrix) -> str:
+def _verdict(analysis: Analysis) -> Iterator[Block]:
+    """What was found, in words: over all tasks and then task after task, which are told apart by headings."""
+    general, tasks = overall(analysis), [(task.task, of_task(task)) for task in analysis.tasks]
+    if not tasks:
+        yield Paragraph(NOTHING, lead=True)
+    elif not general and len(tasks) == 1:
+        general = [tasks[0][1][0]]
+        tasks[0] = (tasks[0][0], tasks[0][1][1:])
+    for sentence in general:
+        yield Paragraph(sentence, lead=True)
+    for name, sentences in tasks:
+        if len(tasks) > 1:
+            yield Heading(name, 3)
+        if sentences:
+            yield Items(
+                [
+                    _capital(sentence.removeprefix(f"On {name} ")) if len(tasks) > 1 else sentence
+                    for sentence in sentences
+                ]
+            )
+
+
+def _at_a_glance(analysis: Analysis, learners: Sequence[str]) -> Table:
+    """Every learner on every task."""
+    cells = {
+        (task.task, summary.learner): f"{interval(summary.iqm, 2 if task.scored else 0)}"
+        f"{MARK if summary.learner in task.stopped else ''}"
+        for task in analysis.tasks
+        for summary in task.summaries
+    }
+    names = [task.task for task in analysis.tasks]
+    unscored = [task.task for task in analysis.tasks if not task.scored]
+    returns = f" (of {listed(unscored)}: returns)" if unscored else ""
+    rows = [(learner, *(cells.get((name, learner), "") for name in names)) for learner in learners]
+    return Table(
+        f"IQM of the final scores{returns}, with its interval.",
+        ("learner", *names),
+        [row for row in rows if any(row[1:])],
+        "at-a-glance",
+    )
+
+
+def _capital(sentence: str) -> str:
+    """A sentence that follows a heading. Names of learners stay as they are written."""
+    begins = ("no ", "most ", "trainings ")
+    return sentence[0].upper() + sentence[1:] if sentence.startswith(begins) else sentence
+
+
+def _how_it_was_tested(matrix: Matrix, analysis: Analysis) -> str:
     test = matrix.plan.test
     looks = (
         "once, with all runs"
         if matrix.plan.runs is not None
         else f"after every {test.group} runs, {test.stages} times at most, and pairs that are told apart got no more"
+    )
+    most = max((len(task.results) for task in analysis.tasks), default=0)
+    runs = min((s.runs for task in analysis.tasks for s in task.summaries), default=0)
+    config = test if matrix.plan.runs is None else AdaStopConfig(runs, 1, test.level)
+    hopeless = (
+        ""
+        if not runs or can_decide(config, most)
+        else f" With {runs} runs of each of {most} learners no pair can be told apart, however far: it takes more runs."
     )
     return (
         "Scores are (return - random) / (expert - random), final ones the mean of the last three evaluations, never "
@@ -98,6 +142,7 @@ def _how_it_was_tested(matrix: Matrix) -> str:
         "stratified by task and widened for few runs; those of steps are plain percentiles. “Better” and “no "
         f"difference shown” are AdaStop's word: all pairs of a task were tested by permutations, {looks}; the "
         f"probability that even one pair of a task is wrongly said to differ is at most {100 * test.level:g} %."
+        f"{hopeless}"
     )
 
 
@@ -107,37 +152,48 @@ def _unfinished(matrix: Matrix) -> Iterator[Block]:
     if missing:
         yield Heading("Not in this report", 3)
         yield Items(
-            [f"{name}: {state}. {matrix.notes[name]['error'] or ''}".strip() for name, state in missing.items()]
+            [
+                f"{name}: {state}. {without_folders(matrix.notes[name]['error'] or '')}".strip()
+                for name, state in missing.items()
+            ]
         )
 
 
-def _overall(analysis: Analysis, colours: dict[str, int]) -> Iterator[Block]:
-    yield Heading("Over all tasks")
-    yield _scores(analysis.overall, "over-all-tasks", "Aggregates over the runs of all tasks.", digits=3)
+def _overall(group: Overall, colours: dict[str, int], *, all_tasks: bool) -> Iterator[Block]:
+    name = "" if all_tasks else f"-{'-'.join(group.titles)}"
+    yield Heading("Over all tasks" if all_tasks else f"Over {' and '.join(group.titles)}")
+    yield _scores(group, f"over-all-tasks{name}", "Aggregates over the runs of these tasks.", digits=3)
     tables: dict[str, Tables] = {
-        summary.learner: [r.final for t in analysis.tasks for r in t.results if r.learner == summary.learner]
-        for summary in analysis.overall
+        group.name(summary.learner): [r.final for t in group.tasks for r in t.results if r.learner == summary.learner]
+        for summary in group.summaries
     }
-    caption = "Performance profiles: the share of all runs on all tasks whose final score is above τ."
-    yield Figure(caption, charts.profiles(tables, colours, "profiles"), "profiles")
-    yield _improvements(analysis)
+    marked = {group.name(learner): number for learner, number in colours.items()}
+    caption = "Performance profiles: the share of all runs on these tasks whose final score is above τ."
+    yield Figure(caption, charts.profiles(tables, marked, f"profiles{name}"), f"profiles{name}")
+    yield _improvements(group, f"improvement{name}")
 
 
-def _improvements(analysis: Analysis) -> Table:
-    found = {(first, second): interval(value, 2) for first, second, value in analysis.improvements}
-    names = [summary.learner for summary in analysis.overall]
+def _improvements(group: Overall, name: str) -> Table:
+    found = {(first, second): f"{float(value.value):.2f}" for first, second, value in group.improvements}
+    names = [summary.learner for summary in group.summaries]
     return Table(
         "Probability that a run of the row's learner beats a run of the column's on the same task.",
-        ("", *names[1:]),
-        [(first, *(found.get((first, second), "") for second in names[1:])) for first in names[:-1]],
-        "improvement",
+        ("", *map(group.name, names[1:])),
+        [(group.name(first), *(found.get((first, second), "") for second in names[1:])) for first in names[:-1]],
+        name,
     )
 
 
-def _scores(summaries: Sequence[Summary], name: str, caption: str, *, digits: int) -> Table:
+def _scores(group: Overall, name: str, caption: str, *, digits: int) -> Table:
     rows = [
-        (s.learner, str(s.runs), interval(s.iqm, digits), interval(s.median, digits), interval(s.gap, digits))
-        for s in summaries
+        (
+            group.name(s.learner),
+            str(s.runs),
+            interval(s.iqm, digits),
+            interval(s.median, digits),
+            interval(s.gap, digits),
+        )
+        for s in group.summaries
     ]
     return Table(caption, ("learner", "runs", "IQM", "median of task means", "optimality gap"), rows, name)
 
@@ -165,15 +221,21 @@ def _task(task: TaskAnalysis, colours: dict[str, int]) -> Iterator[Block]:
         charts.dots(task, colours), f"dots-{task.task}",
     )  # fmt: skip
     if task.scored:
-        tables: dict[str, Tables] = {result.learner: [result.final] for result in task.results}
+        tables: dict[str, Tables] = {task.name(result.learner): [result.final] for result in task.results}
         caption = f"{task.task}: the share of runs whose final score is above τ."
-        yield Figure(caption, charts.profiles(tables, colours, f"profiles-{task.task}"), f"profiles-{task.task}")
+        marked = {task.name(learner): number for learner, number in colours.items()}
+        yield Figure(caption, charts.profiles(tables, marked, f"profiles-{task.task}"), f"profiles-{task.task}")
     if task.pairs:
         yield _pairs(task, digits)
 
 
 def _learner_row(summary: Summary, task: TaskAnalysis, digits: int) -> list[str]:
-    row = [summary.learner, str(summary.runs), interval(summary.iqm, digits), interval(summary.median, digits)]
+    row = [
+        task.name(summary.learner),
+        str(summary.runs),
+        interval(summary.iqm, digits),
+        interval(summary.median, digits),
+    ]
     if not task.scored:
         return row
     row.append(interval(summary.gap, digits))
@@ -187,7 +249,7 @@ def _pairs(task: TaskAnalysis, digits: int) -> Table:
     words = {"larger": "better", "smaller": "worse", "undecided": "no difference shown"}
     rows = [
         (
-            pair.first, pair.second, words[pair.decision], interval(pair.improvement, 2),
+            task.name(pair.first), task.name(pair.second), words[pair.decision], interval(pair.improvement, 2),
             "" if pair.difference is None else interval(pair.difference, digits),
             "" if pair.p_value is None else f"{pair.p_value:.3g}", _ratio(pair.ratio),
         )
@@ -209,133 +271,3 @@ def _ratio(found: Estimate | None) -> str:
     if math.isinf(found.low):
         return "2nd not reached"
     return "1st not reached" if found.high == 0 else interval(found, 1)
-
-
-def _steps(results: Sequence[LearnerResult]) -> Iterator[Block]:
-    yield Heading("Steps and time")
-    rows: list[list[str]] = []
-    for result in results:
-        purposes = result.purposes()
-        seconds = sum(cell.seconds for cell in result.cells)
-        processors = {f"{c.about['hardware']['processor']}, {c.about['threads']} threads" for c in result.cells}
-        rows.append(
-            [
-                result.task, result.learner, *(f"{purposes[purpose]:,.0f}" for purpose in PURPOSES),
-                f"{sum(purposes[p] for p in PURPOSES if p != 'evaluation'):,.0f}",
-                f"{seconds / 3600:.2f}", "; ".join(sorted(processors)),
-            ]
-        )  # fmt: skip
-    yield Table(
-        "Environment steps of a run by purpose, and hours on the clock for all runs together (cells may have shared a "
-        "machine).",
-        ("task", "learner", *PURPOSES, "all but evaluation", "hours", "machine"), rows, "steps",
-    )  # fmt: skip
-
-
-def _health(results: Sequence[LearnerResult]) -> Iterator[Block]:
-    judged = [result for result in results if any(cell.health for cell in result.cells)]
-    if not judged:
-        return
-    yield Heading("Learned rewards")
-    names = {
-        "accuracy_expert": "right about expert", "accuracy_learner": "right about learner",
-        "discriminator_entropy": "entropy", "discriminator_slope": "slope",
-    }  # fmt: skip
-    rows: list[list[str]] = []
-    for result in judged:
-        means = [
-            np.mean([cell.health[name] for cell in result.cells if name in cell.health] or [math.nan]) for name in names
-        ]
-        ranks = [cell.reward_rank for cell in result.cells if cell.reward_rank is not None]
-        rank = np.nanmedian(np.concatenate(ranks)) if ranks and np.isfinite(np.concatenate(ranks)).any() else math.nan
-        shown = ["" if math.isnan(value) else f"{value:.2f}" for value in (*means, rank)]
-        rows.append([result.task, result.learner, *shown])
-    yield Table(
-        "Means over runs and the last tenth of the training: the share of rows that the discriminator is right about, "
-        "the entropy of its answers in nats (0 is certain, 0.69 a coin), the slope of its score. Last, Spearman's rank "
-        "correlation over the training between the mean learned reward and the score, median over runs: an adversarial "
-        "reward falls as the learner gets better, so low values are no fault.",
-        ("task", "learner", *names.values(), "rank correlation"), rows, "learned-rewards",
-    )  # fmt: skip
-    said = [
-        f"{result.task}, {result.learner}: {warning}"
-        for result in judged for cell in result.cells for warning in cell.warnings
-    ]  # fmt: skip
-    if said:
-        yield Items(said)
-
-
-def _data(matrix: Matrix) -> Iterator[Block]:
-    """What the demonstrations are and will teach, as `understudy inspect --quality` says at greater length."""
-    entries: dict[str, dict[str, Any]] = matrix.about.get("data", {})
-    if not entries:
-        return
-    yield Heading("Demonstrations")
-    names = ("episodes", "rows", "trajectory_quality", "coverage", "action_noise", "multimodality")
-
-    def row(name: str, entry: dict[str, Any]) -> list[str]:
-        quality = entry.get("quality") or {}
-        values = [quality.get(each) for each in names]
-        shown = ["" if v is None else f"{v:,d}" if isinstance(v, int) else f"{v:.3f}" for v in values]
-        return [entry["task"], name, *shown, (entry["sha256"] or "named, not a file")[:16]]
-
-    yield Table(
-        "Quality is the mean return between random (0) and expert (1); coverage the share of states and actions "
-        "visited, noise the share of the actions' variance that the state does not explain, two ways the share of "
-        "states in which actions fall into two groups.",
-        ("task", "data", "episodes", "rows", "quality", "coverage", "noise", "two ways", "SHA-256"),
-        [row(name, entry) for name, entry in entries.items()], "demonstrations",
-    )  # fmt: skip
-
-
-def _diagnoses(directory: Path) -> Iterator[Block]:
-    """The tables of `understudy diagnose … directory=<comparison>/diagnoses/<name>`."""
-    paths = sorted((directory / "diagnoses").glob("*/diagnosis.json"))
-    if not paths:
-        return
-    yield Heading("Checks on the learners themselves")
-    for path in paths:
-        found = read_json(path)
-        yield Heading(str(found["title"]), 3)
-        yield Paragraph(str(found["verdict"]))
-        columns, rows = [str(c) for c in found["columns"]], [[str(c) for c in row] for row in found["rows"]]
-        yield Table(str(found["caption"]), columns, rows, f"diagnosis-{path.parent.name}")
-
-
-def _anchors(matrix: Matrix) -> Iterator[Block]:
-    anchors = of_tasks(matrix.plan.tasks)
-    if not anchors:
-        return
-    yield Heading("What others report")
-    yield Table(
-        "Returns from the literature on these tasks. Versions of tasks, experts, data and the counting of steps differ "
-        "from those here: they are no part of any number above.",
-        ("task", "source", "conditions", "policy steps", "expert", "returns", "read"),
-        [[getattr(a, f.name) for f in dataclasses.fields(a)] for a in anchors],
-    )
-
-
-def _repeat(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block]:
-    yield Heading("To repeat it")
-    about = matrix.about
-    yield Code(shlex.join(map(str, about["command"])))
-    cells = [cell for result in results for cell in result.cells]
-    yield Paragraph("The trainings by themselves, each with its commit and the hash of its result:")
-    yield Table(
-        "", ("cell", "commit", "made", "result.json, SHA-256", "versions"), [_origin(matrix, cell) for cell in cells],
-        "cells",
-    )  # fmt: skip
-    commands = sorted({f"{cell.name}:  {shlex.join(map(str, cell.about['command']))}" for cell in cells})
-    yield Code("\n".join(commands))
-    versions = {json.dumps(cell.about["versions"], sort_keys=True) for cell in cells}
-    for text in sorted(versions):
-        yield Paragraph("Versions: " + ", ".join(f"{name} {value}" for name, value in json.loads(text).items()) + ".")
-
-
-def _origin(matrix: Matrix, cell: CellResult) -> list[str]:
-    imported = matrix.notes[cell.name].get("imported")
-    versions = cell.about["versions"]
-    return [
-        cell.name, cell.about.get("commit") or "not recorded", "imported" if imported else "here",
-        sha256(cell.path / "result.json")[:16], f"torch {versions['torch']}, mujoco {versions['mujoco']}",
-    ]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ from .matrix import Matrix
 THRESHOLD = 0.9  # of the expert's score, that steps are counted to
 _spearman: Any = stats.spearmanr  # whose result SciPy types as nothing
 _HEALTH = ("accuracy_expert", "accuracy_learner", "discriminator_entropy", "discriminator_slope", "gradient_penalty")
+REPORTED = ("step", "run", "reward", *_HEALTH)
+"""The columns of `metrics.csv` that reports are made of."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CellResult:
-    """One finished cell of R runs with P evaluations.
+    """One finished cell of R runs with P evaluations, or one that was ``stopped`` after so many of its steps.
 
     ``final`` (R,) are the scores of the last three evaluations (returns where there is no ``scored``), ``returns``
     (R,) the same of returns. ``steps`` and ``scores`` (P, R) are the curve over all environment steps but those of
@@ -55,6 +57,7 @@ class CellResult:
     warnings: tuple[str, ...]
     reward_rank: NDArray[np.float64] | None
     references: tuple[float | None, float | None]
+    stopped: tuple[int, int] | None
     about: dict[str, Any]
     values: dict[str, Any]
     path: Path
@@ -87,6 +90,16 @@ class LearnerResult:
     def acts(self) -> bool:
         """Whether it takes environment steps: a learner that only clones has no curve over them."""
         return any(cell.steps.any() for cell in self.cells)
+
+    @property
+    def length(self) -> int:
+        """The training's own steps of a run: of the policy in training, or updates of one that only clones."""
+        return max(int(cell.updates[-1]) for cell in self.cells)
+
+    @property
+    def stopped(self) -> tuple[int, int] | None:
+        """After how many steps of how many the first of its trainings was stopped, if any was."""
+        return min((cell.stopped for cell in self.cells if cell.stopped is not None), default=None)
 
     @property
     def reached(self) -> Reached:
@@ -156,12 +169,22 @@ def read_cell(name: str, path: Path) -> CellResult:
             warnings=warnings,
             reward_rank=_rank(updates, scores, rewards) if values["reward"].get("kind") not in _NOT_LEARNED else None,
             references=(references.get("random"), references.get("expert")),
+            stopped=(int(result["stopped"]["step"]), int(result["stopped"]["of"])) if "stopped" in result else None,
             about=about,
             values=values,
             path=path,
         )
     except (OSError, KeyError, TypeError, ValueError, IndexError, yaml.YAMLError) as error:
         raise InputError(f"the run in {path} is damaged ({type(error).__name__}: {error}): restore it") from error
+
+
+def data_of(values: Mapping[str, Any]) -> str:
+    """What a configuration learns from, in a few words: the name of the data, and what is taken of them."""
+    data = values.get("data") or {}
+    if data.get("name") is None:
+        return ""
+    chosen = [f"{key}={value}" for key, value in data.items() if key != "name" and value not in (None, [])]
+    return f"{Path(str(data['name'])).name} {' '.join(chosen)}".strip()
 
 
 _NOT_LEARNED = (None, "none", "task", "constant", "implicit")
