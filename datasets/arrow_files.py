@@ -42,13 +42,13 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
     return arrow.Table.from_batches(batches, schema)
 
 
-def check_arrow(path: Path) -> None:
-    """See whether the batches of an Arrow file are what its headers say; wrong offsets would end the process.
+def read_arrow(path: Path) -> Any:
+    """An Arrow file as a table, whose batches are seen to be what its headers say; wrong offsets would end the process.
 
     Errors: :class:`InputError` when there are more rows than can be, and what pyarrow raises over damage.
     """
     arrow, ipc = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.ipc")
-    rows = 0
+    rows, batches = 0, list[Any]()
     # Mapped, so that no more is taken than is there, whatever lengths it promises.
     with arrow.memory_map(str(path)) as file, ipc.open_file(file) as opened:
         for number in range(opened.num_record_batches):
@@ -56,3 +56,5 @@ def check_arrow(path: Path) -> None:
             rows += batch.num_rows
             check_promise(path, "its rows", _VALUE * rows, path.stat().st_size)
             batch.validate(full=True)
+            batches.append(batch)
+        return arrow.Table.from_batches(batches, opened.schema)

@@ -17,6 +17,7 @@ from .table import MemoryTable, Table
 
 _log = logging.getLogger(__name__)
 _ANT, _FORCES = 27, 84  # numbers of the task's observation, and of the contact forces behind it in D4RL's
+_SAME_GOAL = 1e-5
 _CORNER = 0.7  # m from the corner of D4RL's ball maze to the middle of its first cell's far end (d4rl_table)
 
 
@@ -48,6 +49,8 @@ def adapted(table: Table, found: D4rlDataset) -> MemoryTable:
         _without_forces(table, arrays)
     elif found.family == "maze2d" and found.fit.task is not None:
         arrays = _turned(table, arrays, found.fit.task)
+    elif found.family == "kitchen" and found.fit.task is not None:
+        arrays = _cooked(table, arrays, found.fit.task)
     refused = ""
     if found.family == "antmaze":
         refused = (
@@ -111,3 +114,38 @@ def _turned(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str,
     turned.setdefault("timeouts", goal_changes(goal))  # copies from before 2021 mark nothing (D4RL #31)
     turned["rewards"] = table.numbers("rewards", len(seen)).astype(np.float32)
     return turned
+
+
+def _cooked(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str, np.ndarray]:
+    """Rows of D4RL's kitchen with the task's own rewards and ends.
+
+    A thing counts where it is first seen done, for the step before, so that returns are how many were; the end of a
+    demonstration is the task's where all were, and otherwise that of the recording. Its length is told, because people
+    took longer than the horizon.
+
+    Errors: :class:`InputError` when it is of other things than the data set's name says, or an array is not what D4RL's
+    files have.
+    """
+    environment: Any = cast(Any, find_task(task).make())
+    try:
+        joints, width = len(environment.data.qpos), len(environment.seen)
+        seen = table.floats("observations", width, "D4RL's kitchen")
+        if not np.allclose(seen[:, joints:], environment.goal, atol=_SAME_GOAL):
+            raise InputError(
+                f"{table.path}: the goal in its observations is not that of {task}, so it is another data set than its "
+                "name says; fetch it again, or give task="
+            )
+        done = environment.done(seen[:, :joints])
+    finally:
+        environment.close()
+    ends = table.flags("terminals", len(seen))
+    ends[-1] = True
+    stops = np.flatnonzero(ends) + 1
+    rewards, whole = np.zeros(len(seen), np.float32), np.zeros(len(seen), bool)
+    for begin, stop in zip(np.append(0, stops[:-1]), stops, strict=True):
+        finished = done[begin:stop].any(0)
+        first = begin + np.maximum(done[begin:stop].argmax(0) - 1, 0)
+        np.add.at(rewards, first[finished], 1)
+        whole[stop - 1] = finished.all()
+    ours = {"rewards": rewards, "terminals": whole, "timeouts": ends & ~whole}
+    return arrays | ours | {"metadata/episode_lengths": np.diff(np.append(0, stops))}

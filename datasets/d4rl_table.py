@@ -112,7 +112,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "kitchen": Family(
             (*_ROWS, "infos"),
             "no timeouts: the last row of each demonstration is terminal, though nothing ended there; terminals are "
-            "floats; infos is an array, the number of the demonstration",
+            "floats; infos is an array, the number of the demonstration; a row's reward is how many things are done in "
+            "its observation, not how many its action finished, as in the environment (generate_kitchen_datasets.py)",
         ),
         "flow": Family(_ROWS, "what else they have was not looked up"),
         "bullet": Family(_ROWS, "what else they have was not looked up"),
@@ -135,6 +136,11 @@ _WALKED = (
     "observations are qpos and qvel (29), the goal is in infos/goal. The ant has a fifth of the strength (30 against "
     "150 per motor) and steps of 0.1 s instead of 0.05 s, so actions and pace are of no use; where it walks is, with "
     "the origin moved "
+)
+_COOKED = (
+    "same model, observations with their noise, control, rewards and ends, on MuJoCo 2 by dm_control, whose contacts "
+    "differ a little; its demonstrations are people's, logged elsewhere and replayed, and may take longer than the 280 "
+    "steps that the task gives"
 )
 _HAND = "same observations and actions; the reward is gymnasium-robotics' own"
 FITS: Mapping[str, Fit] = MappingProxyType(
@@ -165,11 +171,8 @@ FITS: Mapping[str, Fit] = MappingProxyType(
         "hammer": Fit("d4rl's HammerEnvV0", "AdroitHandHammer-v1", _HAND),
         "pen": Fit("d4rl's PenEnvV0", "AdroitHandPen-v1", f"{_HAND}, and episodes are cut at 200 steps instead of 100"),
         "relocate": Fit("d4rl's RelocateEnvV0", "AdroitHandRelocate-v1", _HAND),
-        "kitchen": Fit(
-            "d4rl's Franka kitchen",
-            None,
-            "observations are 9 joints, 21 numbers of things and 30 of the goal; FrankaKitchen-v1 has others (59)",
-        ),
+        "kitchen": Fit("d4rl's Franka kitchen", "kitchen", _COOKED),
+        "kitchen-mixed": Fit("d4rl's Franka kitchen", "kitchen-mixed", _COOKED),
         "flow": Fit("Flow on SUMO", None, "traffic, no MuJoCo"),
         "bullet": Fit("PyBullet", None, "other robots and other physics under MuJoCo's names"),
         "minigrid": Fit("MiniGrid-FourRooms-v0", None, "no MuJoCo"),
@@ -334,7 +337,8 @@ def _antmaze() -> Iterator[D4rlDataset]:
 def _others() -> Iterator[D4rlDataset]:
     for kind, file in _KITCHEN.items():
         place = f"kitchen/{file}-v0.hdf5"
-        yield D4rlDataset(f"kitchen-{kind}-v0", "kitchen", place, 280, 0.0, 4.0, FITS["kitchen"])
+        fit = FITS["kitchen-mixed" if kind == "mixed" else "kitchen"]
+        yield D4rlDataset(f"kitchen-{kind}-v0", "kitchen", place, 280, 0.0, 4.0, fit)
     for name, place, horizon, low, high in _OTHERS:
         family = name.partition("-")[0]
         yield D4rlDataset(name, family, place, horizon, low, high, FITS[family])

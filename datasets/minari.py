@@ -1,10 +1,11 @@
 """Minari data sets, anybody's, read into :class:`Demonstrations` (:mod:`~.minari_writing` writes our own).
 
-They are read by the ``minari`` package itself; layout and names were read in the source of minari 0.5.4 (Farama
-Foundation): a data set ``namespace/name-v0`` is a folder with ``data/metadata.json`` and its episodes, in one of three
-storages (``hdf5``, ``arrow``, ``parquet``). An episode of T steps has T actions, rewards, terminations and truncations
-and T+1 observations; the infos have T+1 rows too, the first being the reset's. ``env_spec`` (JSON) says how the
-environment was made, ``ref_min_score`` and ``ref_max_score`` are the reference returns.
+They are read by the ``minari`` package itself, but for Arrow and Parquet (:mod:`~.minari_arrow`); layout and names were
+read in the source of minari 0.5.4 (Farama Foundation): a data set ``namespace/name-v0`` is a folder with
+``data/metadata.json`` and its episodes, in one of three storages (``hdf5``, ``arrow``, ``parquet``). An episode of T
+steps has T actions, rewards, terminations and truncations and T+1 observations; the infos have T+1 rows too, the first
+being the reset's. ``env_spec`` (JSON) says how the environment was made, ``ref_min_score`` and ``ref_max_score`` are
+the reference returns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..robots import InputError, Task
 from .demonstrations import Demonstrations
 from .episodes import Arrays
 from .limits import in_words, listed, read_json
+from .minari_arrow import read_episodes
 from .minari_checking import environment_of, storage_of
 from .minari_writing import (
     GOAL,
@@ -123,7 +125,12 @@ class _Reader:
         """The table of some episodes, or of all."""
         folder, metadata = self._folder, self._metadata
         numbers = range(len(self.told)) if numbers is None else numbers
-        both = zip(self._storage.get_episodes(numbers), [self.told[number] for number in numbers], strict=True)
+        told, storage = [self.told[number] for number in numbers], self._storage
+        if metadata["data_format"] == "hdf5":
+            episodes = storage.get_episodes(numbers)
+        else:
+            episodes = read_episodes(folder, numbers, told, (storage.observation_space, storage.action_space))
+        both = zip(episodes, told, strict=True)
         arrays = _joined(folder, [_rows(folder, self._parts, *episode) for episode in both])
         ours = metadata.get(OURS, {})
         if not isinstance(ours, dict):

@@ -22,6 +22,7 @@ mujoco: Any = _untyped_mujoco
 
 DISTURBANCES = "disturbances"  # attribute: what the robot suffered from (JSON)
 _LARGEST_FACTOR = 1e3  # of a body's mass, say: MuJoCo is not made for more
+_ENDS = ("terminate_when_unhealthy", "terminate_on_tasks_completed")  # arguments without which nothing ends early
 _CELLS = 2500  # of a maze, that an environment can be made of in a second
 # Lengths and angles among the positions of joints, where it is not one.
 _LENGTHS = {int(mujoco.mjtJoint.mjJNT_FREE): 3, int(mujoco.mjtJoint.mjJNT_BALL): 0}
@@ -247,11 +248,13 @@ def check_environment(source: Path | str, task: Task, recorded: Recorded) -> Non
 
 def _registered_task(path: Path, recorded: Recorded) -> Task:
     try:
-        return dataclasses.replace(find_task(recorded.environment_id), keywords=dict(recorded.keywords))
+        found = find_task(recorded.environment_id)
     except InputError as error:
         raise InputError(
             f"{path}: was recorded on {in_words(recorded)}, which is no task here; give the task to use it for"
         ) from error
+    ends = found.terminates and all(recorded.keywords.get(name, True) for name in _ENDS)
+    return dataclasses.replace(found, keywords=dict(recorded.keywords), terminates=ends)
 
 
 def task_named(demonstrations: Demonstrations) -> Task:
