@@ -78,11 +78,6 @@ class _Bench:
         if isinstance(self._environment, Inner):
             self._environment.recall(self._x.columns["observations"][row])
 
-    @property
-    def remembers(self) -> bool:
-        """Whether an episode's end depends on more than its state."""
-        return bool(getattr(self._environment, "remembers", False))
-
     def put(self, row: int) -> np.ndarray:
         """What is observed (O,) in a row's state."""
         x, episode = self._x, int(self._episode[row])
@@ -165,6 +160,7 @@ def _check_states(x: Examined, bench: _Bench, rows: np.ndarray) -> Iterator[Find
 
 def _check_steps(x: Examined, bench: _Bench, rows: np.ndarray) -> Iterator[Finding]:
     """Two steps from each row: what environments read of the last step is wrong in the first after a restore."""
+    assert x.world is not None
     columns = x.columns
     if "actions" not in columns or len(x) < 3:
         return
@@ -176,7 +172,8 @@ def _check_steps(x: Examined, bench: _Bench, rows: np.ndarray) -> Iterator[Findi
     astray, paid, checked = np.zeros(len(x), bool), np.zeros(len(x), bool), 0
     for row in tried:
         bench.put(int(row))
-        bench.step(int(row))
+        if bench.step(int(row))[2]:
+            continue  # what is beyond the task's end is none of it
         bench.see(int(row) + 1)
         after, reward, _ = bench.step(int(row) + 1)
         checked += 1
@@ -191,7 +188,7 @@ def _check_steps(x: Examined, bench: _Bench, rows: np.ndarray) -> Iterator[Findi
     if paid.sum() > _SOME * max(checked, 1):
         message = f"rewards differ from the task's in {int(paid.sum())} of {checked} steps tried, as after {{places}}"
         yield found("rewards", "warning", paid, message, "no imitation learner sees them; scores are of another task")
-    if not bench.remembers:
+    if not x.world.task.ends_well:
         yield from _check_falls(x, bench)
 
 

@@ -72,6 +72,7 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
         expert_return = finite_number(path, attributes, "return_mean")
     return Demonstrations(
         **leave_out(path, columns, starts, per_episode, followed),
+        finite=frozenset(columns),
         task_name=world.task.name,
         environment_id=world.task.environment_id if recorded is None else recorded.environment_id,
         environment_keywords=dict(world.task.keywords if recorded is None else recorded.keywords),
@@ -126,6 +127,9 @@ def _rewards(table: Table, count: int) -> np.ndarray:
 
 def normalised_actions(path: Path, actions: np.ndarray, world: World) -> np.ndarray:
     """Actions in the environment's units in [−1, 1] (float32)."""
+    same = world.in_own_units and actions.dtype == np.float32 and actions.size > 0
+    if same and actions.min() >= -1 and actions.max() <= 1:
+        return actions
     normalised = np.empty(actions.shape, np.float32)
     outside: list[int] = []
     for rows in blocks(len(actions)):

@@ -61,13 +61,21 @@ class World:
         without = f" without {', '.join(gone)}" if gone else ""
         return f"task {self.task.name} ({describe(self.task.environment_id, self.task.keywords)}){without}"
 
+    @property
+    def in_own_units(self) -> bool:
+        """Whether the environment's units are −1 to 1 themselves."""
+        return bool((self.spaces.action_offset == 0).all() and (self.spaces.action_scale == 1).all())
+
     def scaled(self, actions: np.ndarray) -> np.ndarray:
         """Actions (N, A) in [−1, 1] in the environment's units (float64), bit-equal to ``TaskBatch``'s."""
         scaled = actions.astype(np.float64) * self.spaces.action_scale + self.spaces.action_offset
         return np.clip(scaled, self.spaces.action_low, self.spaces.action_high)
 
     def normalised(self, actions: np.ndarray) -> np.ndarray:
-        """Actions (N, A) in the environment's units in [−1, 1] (float64), not clipped."""
+        """Actions (N, A) in the environment's units in [−1, 1] (float64, or as they are where that is the same), not
+        clipped."""
+        if self.in_own_units:
+            return actions
         return (actions.astype(np.float64) - self.spaces.action_offset) / self.spaces.action_scale
 
     def preceding_controls(self, actions: np.ndarray, starts: np.ndarray) -> np.ndarray:

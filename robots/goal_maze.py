@@ -87,6 +87,11 @@ class GoalMaze(GoalEnvironment):
         maze = self._inner.maze
         return int(maze.map_length), int(maze.map_width)
 
+    @property
+    def origin(self) -> np.ndarray:
+        """Where (2,) the robot starts, of a maze in which it starts in one place, which is D4RL's origin."""
+        return np.asarray(self._inner.maze.unique_reset_locations[0])
+
     def recall(self, observation: np.ndarray) -> None:
         """Take the goal of a recorded observation (O,)."""
         super().recall(observation)

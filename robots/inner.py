@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
@@ -12,11 +12,8 @@ from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 class Inner(MujocoEnv):
     """An environment that holds another one inside, whose state is more than MuJoCo's.
 
-    What is more comes back from a recorded observation by :meth:`recall`. ``remembers`` says that an episode's end
-    depends on what was done in it before, too, which neither holds.
+    What is more comes back from a recorded observation by :meth:`recall`.
     """
-
-    remembers: ClassVar[bool] = False
 
     def __init__(self, inner: Any, robot: Any, frame_skip: int) -> None:
         # MujocoEnv's own constructor would load a model of its own: here it is the one of the robot inside.

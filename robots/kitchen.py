@@ -17,8 +17,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium_robotics.envs.franka_kitchen import kitchen_env
 
+from .disc_maze import rendering
 from .inner import Inner
-from .rendering import rendering
 
 _ROBOT, _PLACES = 9, 30  # positions of the robot's joints, and of all
 _NOISE = 0.1  # of what the configuration says that sensors may be off, in D4RL; gymnasium-robotics has less
@@ -35,7 +35,6 @@ class _AnyKitchen(Inner):
     """
 
     metadata: ClassVar[dict[str, Any]] = rendering(12)  # pyright: ignore[reportIncompatibleVariableOverride]
-    remembers: ClassVar[bool] = True
     observation_structure: dict[str, int]
     noise: np.ndarray
 

@@ -105,6 +105,11 @@ class Task:
         return GoalMaze(environment) if in_maze else robot
 
     @property
+    def ends_well(self) -> bool:
+        """Whether what ends an episode early is, for all that is known, that the task is done."""
+        return self.terminates and self.health is None and bool(self.succeeds)
+
+    @property
     def needs_robotics(self) -> bool:
         """Whether it is one of gymnasium-robotics, which is an extra."""
         return self.environment_id.startswith(_ROBOTICS)
@@ -191,6 +196,11 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                           "play": lambda task: Wanders(_map(task), slice(4, 6))}),
             Task("antmaze", "AntMaze_UMaze-v5", 700, _NO_CONTACT_FORCES, terminates=False,
                  succeeds="the ant is at the goal", goal=Goal(2)),
+            *(
+                Task(f"d4rl-antmaze-{maze}", "understudy/D4rlAntMaze-v0", horizon, MappingProxyType({"maze": maze}),
+                     succeeds="the ant is at the goal", random_return=0.0, expert_return=1.0, goal=Goal(2))
+                for maze, horizon in (("umaze", 700), ("medium", 1000), ("large", 1000))
+            ),
             Task("fetch-reach", "FetchReach-v4", 50, terminates=False, succeeds="the hand is at the goal",
                  random_return=-49.3, expert_return=-1.6, goal=Goal(3),
                  scripts={"expert": lambda task: FetchReaches()}),
@@ -267,7 +277,10 @@ def _family(environment_id: str) -> str:
 
 
 def _is_ours(entry_point: str) -> bool:
-    return any(part in entry_point for part in ("mujoco", "_maze", "slalom", "adroit_hand", "envs.fetch", "kitchen"))
+    return any(
+        part in entry_point
+        for part in ("mujoco", "_maze", "slalom", "adroit_hand", "envs.fetch", "kitchen", "d4rl_ant")
+    )
 
 
 def _register(environment_id: str) -> None:
@@ -315,13 +328,14 @@ _MAZES = ("PointMaze_", "AntMaze_")
 _ADROIT = "AdroitHand"
 _FETCH = "Fetch"
 _FRANKA = "FrankaKitchen"
-_OURS = ("understudy/Kitchen",)  # made of gymnasium-robotics' parts
+_OURS = ("understudy/Kitchen", "understudy/D4rlAntMaze")  # made of gymnasium-robotics' parts
 _ROBOTICS = (*_MAZES, _ADROIT, _FETCH, _FRANKA, *_OURS)
 _KITCHEN_FILE = ".kitchen"  # which needs the extra
 _MODEL_ERRORS = (OSError, ValueError)  # of a model file that is not there, or is none
 gymnasium.register("understudy/ModelFile-v0", "understudy.robots.model_file:ModelFile")
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")
 gymnasium.register("understudy/Slalom-v0", "understudy.robots.slalom:Slalom")
+gymnasium.register("understudy/D4rlAntMaze-v0", "understudy.robots.d4rl_ant:D4rlAntMaze")
 gymnasium.register("understudy/Kitchen-v0", "understudy.robots.kitchen:Kitchen")
 gymnasium.register("understudy/Quadruped-v0", "understudy.robots.quadruped:Quadruped")
 gymnasium.register("understudy/ArmReach-v0", "understudy.robots.arm:ArmReach")

@@ -200,7 +200,7 @@ def test_inspected_learned_from_and_evaluated(tmp_path: Path, capsys: pytest.Cap
     told = json.loads(capsys.readouterr().out)
     told = told[0] if isinstance(told, list) else told
     assert (told["task"], told["rows"], told["errors"], told["warnings"]) == ("kitchen", 150, 0, 0)
-    assert any("on MuJoCo 2" in finding["message"] for finding in told["findings"])
+    assert any("on MuJoCo 2.0" in finding["message"] for finding in told["findings"])
     small = ("device=cpu", "threads=1", "runs=1", "evaluation.every=200", "evaluation.episodes=1", "quiet=true")
     given = [f"data={path}", "task=kitchen", "learner=bc", *CLONING, "steps=200", f"directory={run}"]
     assert train_main(last_of_each(*small, *given)) == 0
