@@ -133,13 +133,14 @@ _TURNED = (
     "(y, -x); turned so, with the goal, states and actions can be used (same ball, same steps)"
 )
 _WALKED = (
-    "same ant, maze and rule of the goal, and steps as of MuJoCo 2.3.1 to the rounding (it was recorded on MuJoCo 2.0 by "
-    "mujoco-py); observations are qpos and qvel (29), the goal is in infos/goal, and the origin is moved by "
+    "same ant, maze and rule of the goal, and steps as of MuJoCo 2.3.1 to the rounding (it was recorded on MuJoCo 2.0 "
+    "by mujoco-py); observations are qpos and qvel (29), the goal is in infos/goal, and the origin is moved by "
 )
 _COOKED = (
-    "same model, observations with their noise, control, rewards and ends; it was recorded on MuJoCo 2.0 by dm_control, "
-    "and of 2.3.1 steps differ where things touch, in 100 steps by up to 2 cm or 0.02 rad; its demonstrations are people's, logged elsewhere and replayed, and may take longer than the 280 "
-    "steps that the task gives"
+    "same model, observations with their noise, control, rewards and ends; it was recorded on MuJoCo 2.0 by "
+    "dm_control, and of 2.3.1 steps differ where things touch, in 100 steps by up to 2 cm or 0.02 rad; its "
+    "demonstrations are people's, logged elsewhere and replayed, and may take longer than the 280 steps that the task "
+    "gives"
 )
 _HAND = "same observations and actions; the reward is gymnasium-robotics' own"
 FITS: Mapping[str, Fit] = MappingProxyType(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from recordings import record
 
-from understudy.datasets import Demonstrations, read_d4rl
+from understudy.datasets import Demonstrations, read_d4rl, stream
 from understudy.datasets.d4rl_adapting import adapted
 from understudy.datasets.d4rl_table import DATASETS, FAMILIES
 from understudy.datasets.doctor import diagnose
@@ -472,6 +472,10 @@ def test_antmaze_by_its_name_is_the_task(path: Path):
     tasks.close()
     report = diagnose(table)
     assert not report.of("error") and not report.of("warning"), report.findings
+    named = path.rename(path.with_name(DATASETS["antmaze-umaze-v2"].file))
+    parts = list(stream(named, rows=30))
+    assert [lengths(part) for part in parts] == [[29], [29]]
+    np.testing.assert_array_equal(np.concatenate([part.observations for part in parts]), made.observations)
 
 
 def test_antmaze_whose_ends_are_not_marked(path: Path):

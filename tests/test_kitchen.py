@@ -14,7 +14,7 @@ import pytest
 from conftest import CLONING, last_of_each
 from recordings import record
 
-from understudy.datasets import load, normalised_score, write_d4rl
+from understudy.datasets import load, normalised_score, stream, write_d4rl
 from understudy.datasets.names import open_data
 from understudy.robots import Disturbances, InputError, Snapshot, Task, TaskBatch, find_task, place
 from understudy.scripts.evaluate import main as evaluate_main
@@ -180,6 +180,7 @@ def test_returns_of_a_file_are_how_many_things_were_done(tmp_path: Path) -> None
     assert made.episode_lengths.tolist() == [20, 12, 300] and made.episode_terminated.tolist() == [True, False, False]
     assert [normalised_score("kitchen-complete-v0", value) for value in made.episode_returns] == [1, 0.25, 0]
     np.testing.assert_array_equal(made.observations[:19], seen[:19])
+    assert [part.episode_returns.tolist() for part in stream(path, rows=40)] == [[4, 1], [0]]
 
 
 def test_what_is_done_is_by_the_name_of_the_data_set(tmp_path: Path) -> None:
