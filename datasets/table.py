@@ -168,11 +168,19 @@ class MemoryTable(Table):
 
 
 class ReadOnce(Table):
-    """Another table whose arrays are read once, for those who look at them and then take them, and leave them alone."""
+    """Another table whose arrays are read once, for those who look at them and then take them, and leave them alone.
+
+    After :meth:`release` each is gone with whoever takes it.
+    """
 
     def __init__(self, table: Table) -> None:
         self.path, self.format, self.names, self.refused = table.path, table.format, table.names, table.refused
         self._table, self._read, self._finite = table, dict[str, np.ndarray](), dict[str, bool]()
+        self._released = False
+
+    def release(self) -> None:
+        """Keep no array any longer than until somebody takes it."""
+        self._released = True
 
     def __contains__(self, key: str) -> bool:
         return key in self._table
@@ -191,6 +199,8 @@ class ReadOnce(Table):
 
     def raw(self, key: str) -> np.ndarray:
         """An array as it is; it must be there."""
+        if self._released:
+            return self._read.pop(key) if key in self._read else self._table.raw(key)
         if key not in self._read:
             self._read[key] = self._table.raw(key)
         return self._read[key]
