@@ -112,7 +112,12 @@ class Hdf5File(Table):
         with self._damage(f"'{key}'"):
             item = self._array_at(key)
             self._check(key, item)
-            return np.asarray(item[()])
+            if item.dtype.kind not in "biuf" or not item.size or item.id.get_offset() is None:
+                return np.asarray(item[()])
+            # All of it is in one piece: into memory of NumPy's own, which comes in larger pages than h5py's.
+            array = np.empty(item.shape, item.dtype)
+            item.read_direct(array)
+            return array
 
     def size(self, key: str) -> int:
         """How many rows an array has, without reading them."""
