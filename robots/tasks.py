@@ -110,6 +110,11 @@ class Task:
         return self.terminates and self.health is None and bool(self.succeeds)
 
     @property
+    def acts_by_period(self) -> bool:
+        """Whether an action means something for a whole control period alone, as a way for a hand to go in it."""
+        return self.environment_id.startswith((_FETCH, _FRANKA, _KITCHEN))
+
+    @property
     def needs_robotics(self) -> bool:
         """Whether it is one of gymnasium-robotics, which is an extra."""
         return self.environment_id.startswith(_ROBOTICS)
@@ -328,7 +333,8 @@ _MAZES = ("PointMaze_", "AntMaze_")
 _ADROIT = "AdroitHand"
 _FETCH = "Fetch"
 _FRANKA = "FrankaKitchen"
-_OURS = ("understudy/Kitchen", "understudy/D4rlAntMaze")  # made of gymnasium-robotics' parts
+_KITCHEN = "understudy/Kitchen"
+_OURS = (_KITCHEN, "understudy/D4rlAntMaze")  # made of gymnasium-robotics' parts
 _ROBOTICS = (*_MAZES, _ADROIT, _FETCH, _FRANKA, *_OURS)
 _KITCHEN_FILE = ".kitchen"  # which needs the extra
 _MODEL_ERRORS = (OSError, ValueError)  # of a model file that is not there, or is none

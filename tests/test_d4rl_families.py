@@ -231,7 +231,7 @@ def test_adroit_cloned_and_expert(path: Path):
 
 
 def test_kitchen(path: Path, hopper: Demonstrations):
-    """No task has its 60 numbers; and that ``infos`` is an array there is no obstacle."""
+    """Its 60 numbers are no other task's (test_kitchen.py); that ``infos`` is an array there is no obstacle."""
     arrays: Arrays = {
         "observations": np.zeros((30, 60), np.float32),
         "actions": np.zeros((30, 9), np.float32),

@@ -17,6 +17,7 @@ from recordings import record
 from understudy.datasets import load, normalised_score, stream, write_d4rl
 from understudy.datasets.names import open_data
 from understudy.robots import Disturbances, InputError, Snapshot, Task, TaskBatch, find_task, place
+from understudy.scripts.deploy import main as deploy_main
 from understudy.scripts.evaluate import main as evaluate_main
 from understudy.scripts.inspect_data import main as inspect_main
 from understudy.scripts.train import main as train_main
@@ -210,6 +211,8 @@ def test_inspected_learned_from_and_evaluated(tmp_path: Path, capsys: pytest.Cap
     result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert result["task"] == "kitchen" and result["score"]["iqm"] == result["return"]["iqm"] / 4
     assert result["success"]["mean"] == 0
+    assert deploy_main([str(run), "seconds=1"]) == 2
+    assert "actions are for whole control periods: give lockstep=true" in capsys.readouterr().err
 
 
 def test_its_own_recordings_are_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
