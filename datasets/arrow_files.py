@@ -27,17 +27,19 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
     Runs of equal values take no room in it, so that a few bytes can promise any number of rows; they are read by and
     by. (Of the promises of single columns pyarrow 26 ends the process when they are damaged, so nobody asks for them.)
 
-    Errors: :class:`InputError` when there are more than can be, and what pyarrow raises over damage (:func:`damages`).
+    No chunk of the table is of two row groups. Errors: :class:`InputError` when there are more rows than can be, and
+    what pyarrow raises over damage (:func:`damages`).
     """
     arrow, there = importlib.import_module("pyarrow"), path.stat().st_size
     with importlib.import_module("pyarrow.parquet").ParquetFile(path) as opened:
         check_promise(path, "its rows", _VALUE * max(0, opened.metadata.num_rows), there)
         batches: list[Any] = []
         size = 0
-        for batch in opened.iter_batches(columns=columns):
-            size += batch.nbytes
-            check_promise(path, "its rows", size, there)
-            batches.append(batch)
+        for group in range(opened.num_row_groups):
+            for batch in opened.iter_batches(row_groups=[group], columns=columns):
+                size += batch.nbytes
+                check_promise(path, "its rows", size, there)
+                batches.append(batch)
         schema = batches[0].schema if batches else opened.schema_arrow
     return arrow.Table.from_batches(batches, schema)
 

@@ -25,7 +25,7 @@ from ..robots import InputError, Task
 from .demonstrations import Demonstrations
 from .episodes import Arrays
 from .limits import in_words, listed, read_json
-from .minari_arrow import read_episodes
+from .minari_arrow import check_order, read_episodes
 from .minari_checking import environment_of, storage_of
 from .minari_writing import (
     GOAL,
@@ -219,6 +219,7 @@ def _rows(
     """The table of one episode, and whether what followed its last step is known; otherwise that row is not in it."""
     number, steps = int(episode["id"]), int(told.get("total_steps", len(episode["rewards"])))
     seen = _seen(folder, parts, episode, steps)
+    check_order(folder, number, seen, episode.get("meetings", ()))
     ends = {name: np.asarray(episode[name], bool) for name in ("terminations", "truncations")}
     for name, column in {"actions": episode["actions"], "rewards": episode["rewards"], **ends}.items():
         if len(column) != steps:
@@ -283,8 +284,9 @@ def _joined(folder: Path, episodes: Sequence[tuple[Arrays, bool]]) -> Arrays:
             folder, short, len(episodes),
         )  # fmt: skip
     common = set.intersection(*(set(rows) for rows in whole))
-    arrays = {name: np.concatenate([rows[name] for rows in whole]) for name in common}
-    lost = set.union(*(set(rows) for rows in whole)) - common
+    lost, counts = set.union(*(set(rows) for rows in whole)) - common, [len(rows["rewards"]) for rows in whole]
+    # Each goes when it is joined, so that nothing but the largest is there twice.
+    arrays = {name: np.concatenate([rows.pop(name) for rows in whole]) for name in common}
     if "metadata/episode_seeds" in arrays and arrays["metadata/episode_seeds"].max() >= 2**63:
         lost.add("metadata/episode_seeds")  # minari draws them with 64 bits where nobody gives any
     elif "metadata/episode_seeds" in arrays:
@@ -295,5 +297,5 @@ def _joined(folder: Path, episodes: Sequence[tuple[Arrays, bool]]) -> Arrays:
     arrays = {name: array for name, array in arrays.items() if name not in lost}
     if "infos/next_observations" in arrays:
         arrays["next_observations"] = arrays.pop("infos/next_observations")
-    arrays["metadata/episode_starts"] = np.cumsum([0, *(len(rows["rewards"]) for rows in whole[:-1])])
+    arrays["metadata/episode_starts"] = np.cumsum([0, *counts[:-1]])
     return arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
@@ -16,6 +17,10 @@ import gymnasium
 import h5py
 import minari
 import numpy as np
+import pyarrow
+import pyarrow.dataset
+import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
 from minari.data_collector import EpisodeBuffer
@@ -180,26 +185,69 @@ def test_a_kitchen_recorded_as_minaris_is_gymnasium_robotics_own(data_format: st
     assert not report.of("error") and not report.of("warning"), [finding.message for finding in report.findings]
 
 
+def reorder(path: Path, order: list[int]) -> None:
+    """Write the pieces of a file of Arrow or Parquet in another order, as pyarrow's writer may leave them."""
+    arrow = path.suffix == ".arrow"
+    if arrow:
+        with pyarrow.ipc.open_file(str(path)) as opened:
+            pieces = [pyarrow.Table.from_batches([opened.get_batch(i)]) for i in range(opened.num_record_batches)]
+    else:
+        with pyarrow.parquet.ParquetFile(path) as opened:
+            pieces = [opened.read_row_group(i) for i in range(opened.num_row_groups)]
+    assert sorted(order) == list(range(len(pieces)))
+    write: Any = pyarrow.ipc.new_file if arrow else pyarrow.parquet.ParquetWriter
+    with write(str(path), pieces[0].schema) as file:
+        for index in order:
+            file.write_table(pieces[index])
+
+
 @pytest.mark.parametrize("data_format", ["arrow", "parquet"])
-def test_episodes_of_more_rows_than_a_record_batch(data_format: str):
-    """pyarrow writes 32 768 rows to a batch, and minari reads every batch for an episode."""
-    steps, random = 40_000, np.random.default_rng(3)
+def test_episodes_of_more_rows_than_a_piece(data_format: str, monkeypatch: pytest.MonkeyPatch):
+    """pyarrow writes 32 768 rows at a time, by its threads in no order; minari reads every piece for an episode."""
+    in_order = functools.partial(pyarrow.dataset.write_dataset, use_threads=False)
+    monkeypatch.setattr(pyarrow.dataset, "write_dataset", in_order)
+    steps, random = 80_000, np.random.default_rng(3)
     changes: dict[str, Any] = {
-        "observations": random.normal(size=(steps + 1, 11)).astype(np.float32),
+        "observations": np.cumsum(random.normal(size=(steps + 1, 11)), 0).astype(np.float32),
         "actions": np.full((steps, 3), 0.5, np.float32), "rewards": np.arange(steps, dtype=float),
         "terminations": np.zeros(steps, bool), "truncations": np.arange(steps) == steps - 1,
         "infos": {"qpos": random.normal(size=(steps + 1, 6)), "told": [{"how": "many"}] * (steps + 1)},
     }  # fmt: skip
     path = made("long-v0", data_format=data_format, observation_space=Box(-np.inf, np.inf, (11,)), **changes)
-    theirs = list(minari.load_dataset("long-v0").iterate_episodes())
-    assert len(theirs[0].rewards) == 32_767, "minari reads it whole: leave it to minari again"
-    table = open_minari(path)
-    assert table.raw("metadata/episode_lengths").tolist() == [steps, steps]
-    np.testing.assert_array_equal(table.raw("observations")[steps:], changes["observations"][:-1])
-    np.testing.assert_array_equal(table.raw("infos/qpos")[:steps], changes["infos"]["qpos"][:-1])
-    assert "infos/told" not in table
-    np.testing.assert_array_equal(table.raw("infos/final_observations")[1], changes["observations"][-1])
-    assert table.raw("rewards")[steps - 1] == steps - 1 and table.raw("timeouts").sum() == 2
+    theirs = next(iter(minari.load_dataset("long-v0").iterate_episodes()))
+    assert len(theirs.rewards) == 32_767, "minari reads them whole: leave them to it"
+    files = sorted((path / "data").rglob(f"*.{data_format}"))
+    assert len(files) == 2
+
+    def check() -> None:
+        table = open_minari(path)
+        assert table.raw("metadata/episode_lengths").tolist() == [steps, steps]
+        np.testing.assert_array_equal(table.raw("observations")[steps:], changes["observations"][:-1])
+        np.testing.assert_array_equal(table.raw("infos/qpos")[:steps], changes["infos"]["qpos"][:-1])
+        np.testing.assert_array_equal(table.raw("infos/final_observations")[1], changes["observations"][-1])
+        assert table.raw("rewards")[steps - 1] == steps - 1 and table.raw("timeouts").sum() == 2
+        assert "infos/told" not in table
+
+    check()
+    for file in files:
+        reorder(file, [0, 2, 1])
+    check()
+    reorder(files[1], [2, 0, 1])  # the first two have changed places
+    with pytest.raises(InputError, match=r"episode 1 is stored in pieces of 32768 rows, whose order is lost"):
+        open_minari(path)
+
+
+def test_long_episodes_are_not_written_in_pieces():
+    whole = record("hopper", 1)
+    rows = np.resize(np.arange(len(whole)), 32_768)
+    long = replace(
+        whole,
+        **{name: getattr(whole, name)[rows] for name in ("observations", "actions", "next_observations", "rewards")},
+        terminated=np.zeros(32_768, bool), truncated=np.zeros(32_768, bool), times=np.arange(32_768), states=None,
+        episode_returns=np.array([1.0]), episode_lengths=np.array([32_768]), episode_terminated=np.array([False]),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="whose order minari does not keep in arrow: choose hdf5"):
+        write_minari("ours/long-v1", long, data_format="arrow")
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
