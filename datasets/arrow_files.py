@@ -27,28 +27,30 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
     Runs of equal values take no room in it, so that a few bytes can promise any number of rows; they are read by and
     by. (Of the promises of single columns pyarrow 26 ends the process when they are damaged, so nobody asks for them.)
 
-    Errors: :class:`InputError` when there are more than can be, and what pyarrow raises over damage (:func:`damages`).
+    No chunk of the table is of two row groups. Errors: :class:`InputError` when there are more rows than can be, and
+    what pyarrow raises over damage (:func:`damages`).
     """
     arrow, there = importlib.import_module("pyarrow"), path.stat().st_size
     with importlib.import_module("pyarrow.parquet").ParquetFile(path) as opened:
         check_promise(path, "its rows", _VALUE * max(0, opened.metadata.num_rows), there)
         batches: list[Any] = []
         size = 0
-        for batch in opened.iter_batches(columns=columns):
-            size += batch.nbytes
-            check_promise(path, "its rows", size, there)
-            batches.append(batch)
+        for group in range(opened.num_row_groups):
+            for batch in opened.iter_batches(row_groups=[group], columns=columns):
+                size += batch.nbytes
+                check_promise(path, "its rows", size, there)
+                batches.append(batch)
         schema = batches[0].schema if batches else opened.schema_arrow
     return arrow.Table.from_batches(batches, schema)
 
 
-def check_arrow(path: Path) -> None:
-    """See whether the batches of an Arrow file are what its headers say; wrong offsets would end the process.
+def read_arrow(path: Path) -> Any:
+    """An Arrow file as a table, whose batches are seen to be what its headers say; wrong offsets would end the process.
 
     Errors: :class:`InputError` when there are more rows than can be, and what pyarrow raises over damage.
     """
     arrow, ipc = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.ipc")
-    rows = 0
+    rows, batches = 0, list[Any]()
     # Mapped, so that no more is taken than is there, whatever lengths it promises.
     with arrow.memory_map(str(path)) as file, ipc.open_file(file) as opened:
         for number in range(opened.num_record_batches):
@@ -56,3 +58,5 @@ def check_arrow(path: Path) -> None:
             rows += batch.num_rows
             check_promise(path, "its rows", _VALUE * rows, path.stat().st_size)
             batch.validate(full=True)
+            batches.append(batch)
+        return arrow.Table.from_batches(batches, opened.schema)

@@ -17,14 +17,17 @@ def blocks(count: int) -> Iterator[slice]:
 
 def rows_of(mask: np.ndarray) -> np.ndarray:
     """The rows in which a mask (N, X) is set somewhere, in order; quicker than ``any`` where there are few."""
-    return np.unique(np.flatnonzero(mask) // mask.shape[1])
+    rows = np.flatnonzero(mask) // mask.shape[1]
+    return rows[np.append(True, rows[1:] != rows[:-1])] if len(rows) else rows
 
 
 def sampled(count: int) -> np.ndarray:
     """All rows, or of many a random sample, in order: always the same."""
     if count <= _SAMPLE:
         return np.arange(count)
-    return np.unique(np.random.default_rng(count).integers(0, count, _SAMPLE))
+    chosen = np.zeros(count, bool)
+    chosen[np.random.default_rng(count).integers(0, count, _SAMPLE)] = True
+    return np.flatnonzero(chosen)
 
 
 def unequal_rows(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def load(
         else:
             with open_data(one, task, parts, progress=progress) as opened:
                 table = ReadOnce(opened)
-                whole = _read(table, task, look)
+                whole = _read(table, task, look, again=corruption is not None)
                 if corruption is not None:
                     whole = corrupted(table, task, whole, corruption, seed)
             good = selection.of(whole)
@@ -146,7 +146,10 @@ class _Examination:
             _log.warning("%s; %s", message, finding.training)
 
 
-def _read(table: Table, task: Task | None, look: _Examination | None) -> Demonstrations:
+def _read(table: Table, task: Task | None, look: _Examination | None, *, again: bool = True) -> Demonstrations:
+    """Demonstrations of a table, which is looked at before, and, if not ``again``, not needed any more."""
     if look is not None:
         look.check(table)
+    if isinstance(table, ReadOnce) and not again:
+        table.release()
     return read_table(table, task)

@@ -11,7 +11,6 @@ import numpy as np
 from .blocks import blocks, rows_of
 from .examined import Examined
 from .findings import REFUSED, Finding, found, places
-from .table import all_finite
 
 _AT_BOUND = 1e-4  # of the half-range
 _SATURATED, _OFTEN = 0.95, 0.5  # shares of all actions' numbers
@@ -38,7 +37,7 @@ def check_numbers(x: Examined) -> Iterator[Finding]:
             if other.any():
                 message = f"'{x.table.called(key)}' holds other values than 0 and 1 in {{places}}"
                 yield found("not-boolean", "error", other, message, REFUSED)
-        elif not all_finite(column):
+        elif not x.table.finite(key, column):
             bad: np.ndarray = np.any(~np.isfinite(column.reshape(len(x), -1)), axis=1)
             message = f"'{x.table.called(key)}' holds NaN or infinity in {{places}}"
             yield found("not-finite", "error", bad, message, REFUSED)

@@ -262,6 +262,8 @@ def _check_terminals(x: Examined, terminals: np.ndarray) -> Iterator[Finding]:
         treatment = "training takes what follows for worth nothing"
         yield found("unexpected-terminals", "warning", terminals, message, treatment)
     short = x.lengths[:-1] < (x.horizon or 0)
+    if task.ends_well:
+        return  # one who stops before has not fallen
     if task.terminates and not terminals.any() and short.any() and x.get("terminals") is not None:
         message = (
             f"'terminals' are all 0, though {{places}} end before {x.horizon} steps, as only a fall does in {task.name}"

@@ -32,6 +32,7 @@ _SIZES = {  # of a joint's position and velocity
 _BY_JOINT = int(mujoco.mjtTrn.mjTRN_JOINT)
 _EPISODES, _STEPS = 4, 40  # of random actions
 _CUT = 10.0  # where some tasks cut velocities
+_ROUND = 1e-3  # what the squares of a cosine and a sine may be beside 1
 _SAME = 1e-5  # what float32 makes of a number
 _STILL = 50  # rows for which what moves in the task at every step stands still: a sensor has stopped
 _MOVED = 0.05  # rad or m that something moves meanwhile
@@ -47,6 +48,7 @@ _TREATMENT = "training takes them as they are; in the task they would be others"
 class Motion:
     """How a task's observations move by themselves.
 
+    ``turns`` has, for hinges whose angle is observed as cosine and sine, these two columns by that of the cosine.
     ``moving`` (O,) are positions and velocities of the robot that change at every step. ``speed`` has, for columns that
     are a position of its, that which is its velocity. ``ranges`` has the limits of joints by column, and ``names`` what
     joints are called.
@@ -56,6 +58,7 @@ class Motion:
     speed: dict[int, int]
     ranges: dict[int, tuple[float, float]]
     names: dict[int, str]
+    turns: dict[int, int]
 
     @classmethod
     def of(cls, world: World) -> Motion:
@@ -78,7 +81,10 @@ class Motion:
         flat = rows.reshape(-1, rows.shape[2])
         of_position = _equal(flat, np.stack(positions).reshape(len(flat), -1))
         of_velocity = _equal(flat, np.stack(velocities).reshape(len(flat), -1))
+        angles = np.stack(positions).reshape(len(flat), -1)
+        of_cosine, of_sine = _equal(flat, np.cos(angles)), _equal(flat, np.sin(angles))
         own = np.zeros(rows.shape[2], bool)
+        turns = dict[int, int]()
         speed, ranges, names = dict[int, int](), dict[int, tuple[float, float]](), dict[int, str]()
         for joint in sorted(_joints_of_robot(model)):
             (places, speeds), kind = _SIZES[int(model.jnt_type[joint])], int(model.jnt_type[joint])
@@ -86,21 +92,25 @@ class Motion:
             own[[of_position[i] for i in range(first_place, first_place + places) if i in of_position]] = True
             own[[of_velocity[i] for i in range(first_speed, first_speed + speeds) if i in of_velocity]] = True
             column = of_position.get(first_place)
+            if column is None and kind == _HINGE and first_place in of_cosine and first_place in of_sine:
+                column = of_cosine[first_place]
+                turns[column] = of_sine[first_place]
+                own[[column, turns[column]]] = True
             if column is None or kind not in (_HINGE, _SLIDE):
                 continue
             names[column] = str(model.joint(joint).name)
             if first_speed in of_velocity:
                 speed[column] = of_velocity[first_speed]
-            if model.jnt_limited[joint]:
+            if model.jnt_limited[joint] and column not in turns:
                 ranges[column] = (float(model.jnt_range[joint][0]), float(model.jnt_range[joint][1]))
-        return cls(own & (np.diff(rows, axis=0) != 0).all((0, 1)), speed, ranges, names)
+        return cls(own & (np.diff(rows, axis=0) != 0).all((0, 1)), speed, ranges, names, turns)
 
     def goes_on(self, column: int, observations: np.ndarray, x: Examined) -> bool:
         """Whether, where a column stands still (N, O), what it measures goes on: by its velocity or position if the
         observation has it, otherwise by whether most others of the robot move."""
         assert x.world is not None
         rate, positions = x.world.spaces.control_rate, {speed: position for position, speed in self.speed.items()}
-        if column in self.speed:
+        if column in self.speed and column not in self.turns:
             return float(np.abs(observations[:, self.speed[column]]).sum()) / rate > _MOVED
         if column in positions:
             moved = np.ptp(observations[:, positions[column]])
@@ -182,6 +192,14 @@ def _check_units(x: Examined, motion: Motion) -> Iterator[Finding]:
         return
     before = observations[rows].astype(np.float64)
     after = (observations[rows + 1] if successors is None else successors[rows]).astype(np.float64)
+    bad = _no_angles(motion, before)
+    if bad:
+        message = (
+            f"columns {bad[0]} and {motion.turns[bad[0]]} of 'observations' are no cosine and sine of an angle "
+            f"({motion.names[bad[0]]}), for their squares do not add up to 1: another unit, or another order of columns"
+        )
+        yield Finding("units", "warning", message, _TREATMENT, 2 * len(bad))
+        return
     agreements, factors = _moves(x, motion, before, after)
     if agreements and float(np.median(agreements)) < _AGREE:
         message = (
@@ -224,15 +242,31 @@ def _moves(x: Examined, motion: Motion, before: np.ndarray, after: np.ndarray) -
     assert x.world is not None
     agreements, factors = list[float](), dict[int, float]()
     for column, speed in motion.speed.items():
-        moved = after[:, column] - before[:, column]
+        moved = _moved(motion, column, before, after)
         mean = (before[:, speed] + after[:, speed]) / (2 * x.world.spaces.control_rate)
-        known = np.isfinite(moved) & np.isfinite(mean) & (np.abs(before[:, speed]) < _CUT)
+        fast = np.abs(before[:, speed])
+        known = np.isfinite(moved) & np.isfinite(mean) & ((fast < _CUT) | ~(fast == _CUT).any())
         moved, mean = moved[known], mean[known]
         if moved.any() and mean.any():
             agreements.append(float(moved @ mean / (np.linalg.norm(moved) * np.linalg.norm(mean))))
             if agreements[-1] > _AGREE:
                 factors[column] = float(moved @ mean / (mean @ mean))
     return agreements, factors
+
+
+def _moved(motion: Motion, column: int, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How far a position (N,) moved; one seen as cosine and sine, by the shorter way round."""
+    if column not in motion.turns:
+        return after[:, column] - before[:, column]
+    sine = motion.turns[column]
+    turned = np.arctan2(after[:, sine], after[:, column]) - np.arctan2(before[:, sine], before[:, column])
+    return (turned + np.pi) % (2 * np.pi) - np.pi
+
+
+def _no_angles(motion: Motion, rows: np.ndarray) -> list[int]:
+    """The columns of cosines that are none, with what should be their sines, in more than some rows (N, O)."""
+    squares = {cosine: rows[:, cosine] ** 2 + rows[:, sine] ** 2 for cosine, sine in motion.turns.items()}
+    return [cosine for cosine, sums in squares.items() if (np.abs(sums - 1) > _ROUND).mean() > _SOME]
 
 
 def _equal(columns: np.ndarray, numbers: np.ndarray) -> dict[int, int]:

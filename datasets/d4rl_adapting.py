@@ -17,6 +17,9 @@ from .table import MemoryTable, Table
 
 _log = logging.getLogger(__name__)
 _ANT, _FORCES = 27, 84  # numbers of the task's observation, and of the contact forces behind it in D4RL's
+_SAME_GOAL = 1e-5
+_SEEN, _JOINTS = 29, 15  # numbers of an ant in a maze, and of these of its joints
+_LEAP, _REACHED = 2.0, 0.5  # m that no ant walks in a step, and from the goal that count as there
 _CORNER = 0.7  # m from the corner of D4RL's ball maze to the middle of its first cell's far end (d4rl_table)
 
 
@@ -28,9 +31,8 @@ def of_file(name: str) -> D4rlDataset | None:
 def adapted(table: Table, found: D4rlDataset) -> MemoryTable:
     """A file's table with the environment, horizon and reference returns of its data set, in the task's own form.
 
-    An ant maze, whose ant is another, can be looked at but not read.
-
-    Errors: :class:`InputError` for ants with contact forces that are not zero.
+    Errors: :class:`InputError` for ants with contact forces that are not zero, and for arrays of mazes and kitchens
+    that are not what D4RL's files have.
     """
     arrays: dict[str, np.ndarray] = {}
     for key in sorted(table.keys()):
@@ -48,13 +50,11 @@ def adapted(table: Table, found: D4rlDataset) -> MemoryTable:
         _without_forces(table, arrays)
     elif found.family == "maze2d" and found.fit.task is not None:
         arrays = _turned(table, arrays, found.fit.task)
-    refused = ""
-    if found.family == "antmaze":
-        refused = (
-            f"{found.name} is of an ant with a fifth of the strength of this suite's and steps twice as "
-            "long, so neither its actions nor its pace can be learned from; record play in task=antmaze"
-        )
-    return MemoryTable(table.path, arrays, attributes, table.format, refused=refused)
+    elif found.family == "kitchen" and found.fit.task is not None:
+        arrays = _cooked(table, arrays, found.fit.task)
+    elif found.family == "antmaze" and found.fit.task is not None:
+        arrays = _walked(table, arrays, found.fit.task)
+    return MemoryTable(table.path, arrays, attributes, table.format)
 
 
 def goal_changes(goals: np.ndarray) -> np.ndarray:
@@ -111,3 +111,78 @@ def _turned(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str,
     turned.setdefault("timeouts", goal_changes(goal))  # copies from before 2021 mark nothing (D4RL #31)
     turned["rewards"] = table.numbers("rewards", len(seen)).astype(np.float32)
     return turned
+
+
+def _walked(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str, np.ndarray]:
+    """Rows of D4RL's ant maze with the goal in the observation, the origin in the middle, and the task's own rewards.
+
+    The goal is where the ant was sent; an episode that ends there is the task's end, and the step that gets there first
+    has the reward. The file's terminals are left out: they mark where the evaluation's goal is, which the ant passed.
+    States are those of the observations, which have them whole; ``infos/qpos`` are those after the step.
+
+    Errors: :class:`InputError` when the goals or timeouts are missing, episodes do not end where these say (D4RL #77),
+    or an array is not what D4RL's files have.
+    """
+    whose = "D4RL's ant maze"
+    seen = table.floats("observations", _SEEN, whose)
+    count = len(seen)
+    goal, ends = table.floats("infos/goal", 2, whose, count), table.flags("timeouts", count)
+    leaps = np.linalg.norm(np.diff(seen[:, :2], axis=0), axis=1) > _LEAP
+    if (lost := np.flatnonzero(leaps & ~ends[:-1])).size:
+        raise InputError(
+            f"{table.path}: its ant leaps after {len(lost)} rows (first {lost[0]}) that 'timeouts' do not mark, so "
+            "nobody knows where its episodes end (D4RL #77); take the same data set of version 2"
+        )
+    environment: Any = cast(Any, find_task(task).make())
+    try:
+        origin = environment.origin.astype(seen.dtype)
+    finally:
+        environment.close()
+    whole = np.concatenate((seen, goal), 1)
+    whole[:, :2] += origin
+    whole[:, -2:] += origin
+    there = np.linalg.norm(seen[:, :2] - goal, axis=1) <= _REACHED
+    rewards = np.zeros(count, np.float32)
+    begins = np.append(0, np.flatnonzero(ends[:-1]) + 1)
+    for begin, stop in zip(begins, np.append(begins[1:], count), strict=True):
+        if there[begin + 1 : stop].any():
+            rewards[begin + int(there[begin + 1 : stop].argmax())] = 1
+    states = {"infos/qpos": whole[:, :_JOINTS], "infos/qvel": whole[:, _JOINTS:_SEEN]}
+    last = np.append(ends[:-1], True)
+    ours = {"observations": whole, "rewards": rewards, "terminals": last & there, "timeouts": ends & ~there}
+    return arrays | states | ours
+
+
+def _cooked(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str, np.ndarray]:
+    """Rows of D4RL's kitchen with the task's own rewards and ends.
+
+    A thing counts where it is first seen done, for the step before, so that returns are how many were; the end of a
+    demonstration is the task's where all were, and otherwise that of the recording. Its length is told, because people
+    took longer than the horizon.
+
+    Errors: :class:`InputError` when it is of other things than the data set's name says, or an array is not what D4RL's
+    files have.
+    """
+    environment: Any = cast(Any, find_task(task).make())
+    try:
+        joints, width = len(environment.data.qpos), len(environment.seen)
+        seen = table.floats("observations", width, "D4RL's kitchen")
+        if not np.allclose(seen[:, joints:], environment.goal, atol=_SAME_GOAL):
+            raise InputError(
+                f"{table.path}: the goal in its observations is not that of {task}, so it is another data set than its "
+                "name says; fetch it again, or give task="
+            )
+        done = environment.done(seen[:, :joints])
+    finally:
+        environment.close()
+    ends = table.flags("terminals", len(seen))
+    ends[-1] = True
+    stops = np.flatnonzero(ends) + 1
+    rewards, whole = np.zeros(len(seen), np.float32), np.zeros(len(seen), bool)
+    for begin, stop in zip(np.append(0, stops[:-1]), stops, strict=True):
+        finished = done[begin:stop].any(0)
+        first = begin + np.maximum(done[begin:stop].argmax(0) - 1, 0)
+        np.add.at(rewards, first[finished], 1)
+        whole[stop - 1] = finished.all()
+    ours = {"rewards": rewards, "terminals": whole, "timeouts": ends & ~whole}
+    return arrays | ours | {"metadata/episode_lengths": np.diff(np.append(0, stops))}

@@ -112,7 +112,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "kitchen": Family(
             (*_ROWS, "infos"),
             "no timeouts: the last row of each demonstration is terminal, though nothing ended there; terminals are "
-            "floats; infos is an array, the number of the demonstration",
+            "floats; infos is an array, the number of the demonstration; a row's reward is how many things are done in "
+            "its observation, not how many its action finished, as in the environment (generate_kitchen_datasets.py)",
         ),
         "flow": Family(_ROWS, "what else they have was not looked up"),
         "bullet": Family(_ROWS, "what else they have was not looked up"),
@@ -132,9 +133,14 @@ _TURNED = (
     "(y, -x); turned so, with the goal, states and actions can be used (same ball, same steps)"
 )
 _WALKED = (
-    "observations are qpos and qvel (29), the goal is in infos/goal. The ant has a fifth of the strength (30 against "
-    "150 per motor) and steps of 0.1 s instead of 0.05 s, so actions and pace are of no use; where it walks is, with "
-    "the origin moved "
+    "same ant, maze and rule of the goal, and steps as of MuJoCo 2.3.1 to the rounding (it was recorded on MuJoCo 2.0 "
+    "by mujoco-py); observations are qpos and qvel (29), the goal is in infos/goal, and the origin is moved by "
+)
+_COOKED = (
+    "same model, observations with their noise, control, rewards and ends; it was recorded on MuJoCo 2.0 by "
+    "dm_control, and of 2.3.1 steps differ where things touch, in 100 steps by up to 2 cm or 0.02 rad; its "
+    "demonstrations are people's, logged elsewhere and replayed, and may take longer than the 280 steps that the task "
+    "gives"
 )
 _HAND = "same observations and actions; the reward is gymnasium-robotics' own"
 FITS: Mapping[str, Fit] = MappingProxyType(
@@ -157,19 +163,16 @@ FITS: Mapping[str, Fit] = MappingProxyType(
         "maze2d-medium-dense": Fit("d4rl's point maze", "PointMaze_MediumDense-v3", _TURNED),
         "maze2d-large-dense": Fit("d4rl's point maze", "PointMaze_LargeDense-v3", _TURNED),
         "maze2d-eval": Fit("d4rl's point maze", None, f"no maze here has its walls; otherwise {_TURNED}"),
-        "antmaze-umaze": Fit("d4rl's ant maze", "antmaze", f"{_WALKED}by (-4, -4)"),
-        "antmaze-medium": Fit("d4rl's ant maze", "AntMaze_Medium-v5", f"{_WALKED}by (-10, -10) and y mirrored"),
-        "antmaze-large": Fit("d4rl's ant maze", "AntMaze_Large-v5", f"{_WALKED}by (-18, -12) and y mirrored"),
-        "antmaze-eval": Fit("d4rl's ant maze", None, "no maze here has its walls, and the ant is another one"),
+        "antmaze-umaze": Fit("d4rl's ant maze", "d4rl-antmaze-umaze", f"{_WALKED}(-4, -4)"),
+        "antmaze-medium": Fit("d4rl's ant maze", "d4rl-antmaze-medium", f"{_WALKED}(-10, -10)"),
+        "antmaze-large": Fit("d4rl's ant maze", "d4rl-antmaze-large", f"{_WALKED}(-18, -12)"),
+        "antmaze-eval": Fit("d4rl's ant maze", None, f"no maze here has its walls; otherwise {_WALKED}its start"),
         "door": Fit("d4rl's DoorEnvV0", "adroit-door", _HAND),
         "hammer": Fit("d4rl's HammerEnvV0", "AdroitHandHammer-v1", _HAND),
         "pen": Fit("d4rl's PenEnvV0", "AdroitHandPen-v1", f"{_HAND}, and episodes are cut at 200 steps instead of 100"),
         "relocate": Fit("d4rl's RelocateEnvV0", "AdroitHandRelocate-v1", _HAND),
-        "kitchen": Fit(
-            "d4rl's Franka kitchen",
-            None,
-            "observations are 9 joints, 21 numbers of things and 30 of the goal; FrankaKitchen-v1 has others (59)",
-        ),
+        "kitchen": Fit("d4rl's Franka kitchen", "kitchen", _COOKED),
+        "kitchen-mixed": Fit("d4rl's Franka kitchen", "kitchen-mixed", _COOKED),
         "flow": Fit("Flow on SUMO", None, "traffic, no MuJoCo"),
         "bullet": Fit("PyBullet", None, "other robots and other physics under MuJoCo's names"),
         "minigrid": Fit("MiniGrid-FourRooms-v0", None, "no MuJoCo"),
@@ -334,7 +337,8 @@ def _antmaze() -> Iterator[D4rlDataset]:
 def _others() -> Iterator[D4rlDataset]:
     for kind, file in _KITCHEN.items():
         place = f"kitchen/{file}-v0.hdf5"
-        yield D4rlDataset(f"kitchen-{kind}-v0", "kitchen", place, 280, 0.0, 4.0, FITS["kitchen"])
+        fit = FITS["kitchen-mixed" if kind == "mixed" else "kitchen"]
+        yield D4rlDataset(f"kitchen-{kind}-v0", "kitchen", place, 280, 0.0, 4.0, fit)
     for name, place, horizon, low, high in _OTHERS:
         family = name.partition("-")[0]
         yield D4rlDataset(name, family, place, horizon, low, high, FITS[family])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,8 @@ class Demonstrations:
     ``metadata`` is whatever else the source says about itself. ``acted`` is false for recordings of states alone, whose
     actions nobody knows: ``actions`` are then zeros, and :meth:`need_actions` refuses what would learn from them.
     ``rewarded`` is false where nobody knows the rewards: ``rewards`` are then zeros, and an episode's return is NaN
-    unless the source tells it.
+    unless the source tells it. ``finite`` names columns whose numbers were looked at already, so that those that
+    are of the type in memory are not looked at again.
 
     Errors: :class:`InputError` naming source and column when shapes, types or lengths disagree, a number is
     not finite, an action leaves [−1, 1], or an episode's end is marked on a row that is not its last.
@@ -94,12 +95,14 @@ class Demonstrations:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     acted: bool = True
     rewarded: bool = True
+    finite: dataclasses.InitVar[Collection[str]] = ()
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, finite: Collection[str]) -> None:
         for name, (dimensions, kind, accepted) in {**_COLUMNS, **_PER_EPISODE}.items():
             value = getattr(self, name)
             if value is not None and not (name in _PER_EPISODE and len(value) == 0):
-                object.__setattr__(self, name, self._checked(name, value, dimensions, kind, accepted))
+                seen = name in finite and np.asarray(value).dtype == kind
+                object.__setattr__(self, name, self._checked(name, value, dimensions, kind, accepted, seen))
         if len(self.rewards) == 0:
             raise InputError(f"{self.source}: there are no rows, so there is nothing to learn from")
         self._check_sizes()
@@ -154,7 +157,7 @@ class Demonstrations:
         for name in (_COLUMNS.keys() | _PER_EPISODE.keys()) - {"starts"}:
             value = getattr(self, name)
             changes[name] = None if value is None else value[chosen if name in _PER_EPISODE else rows]
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **changes, finite=_COLUMNS)
 
     def every(self, step: int) -> Demonstrations:
         """Every ``step``-th row of each episode, beginning with its first: rows 0, step, 2·step, … of it.
@@ -244,7 +247,7 @@ class Demonstrations:
         for name in _PER_EPISODE.keys() - {"starts"}:
             value = getattr(self, name)
             changes[name] = None if value is None else value[: len(starts)]
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **changes, finite=_COLUMNS)
 
     def _too_many(self, count: int, what: str, available: int) -> InputError:
         return InputError(
@@ -254,7 +257,9 @@ class Demonstrations:
     def _error(self, name: str, problem: str) -> InputError:
         return InputError(f"{self.source}: '{name}' {problem}")
 
-    def _checked(self, name: str, value: Any, dimensions: int, kind: type[np.generic], accepted: str) -> np.ndarray:
+    def _checked(
+        self, name: str, value: Any, dimensions: int, kind: type[np.generic], accepted: str, seen: bool
+    ) -> np.ndarray:
         """One column as an array of its own type, after checks that need no other column."""
         array = np.asarray(value)
         if array.dtype.kind not in accepted:
@@ -265,7 +270,7 @@ class Demonstrations:
             raise self._error(name, f"has shape {array.shape} but must have {dimensions} dimension(s)")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which is refused below
             array = array.astype(kind, copy=False)
-        if accepted == "f" and not all_finite(array):
+        if accepted == "f" and not seen and not all_finite(array):
             finite = np.isfinite(array)
             if name == "episode_returns" and (finite | np.isnan(array)).all():
                 return array  # those that nobody knows

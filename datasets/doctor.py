@@ -24,6 +24,7 @@ from .reading import HORIZON, read_table
 from .recorded import World, recorded_environment, world_for
 from .table import ReadOnce, Table, all_finite
 
+_OTHERWISE = ("kitchen", "antmaze", "maze2d")  # families of D4RL's that tasks here are made for
 _OF_TIME = ("lost-ends", "off-by-one", "goes-on", "jump", "too-long", "end-within")
 
 
@@ -42,6 +43,9 @@ def diagnose(
     world, horizon = _world(table, task, findings)
     x, seen = examine(table, world, horizon)
     findings += seen
+    known = DATASETS.get(str(table.attributes().get("d4rl")))
+    if known is not None and known.fit.task is not None and physics and known.family in _OTHERWISE:
+        findings.append(Finding("d4rl", "note", f"{known.name} and the task here: {known.fit.remark}", "none"))
     if x is not None:
         findings += _checks(x, name or table.path.name, physics=physics, every_row=every_row)
     if physics and world is not None and not any(finding.severity == "error" for finding in findings):

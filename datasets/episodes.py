@@ -199,6 +199,9 @@ def read_per_episode(table: Table, columns: Arrays, starts: np.ndarray) -> Array
 def leave_out(path: Path, columns: Arrays, starts: np.ndarray, per_episode: Arrays, followed: np.ndarray) -> Arrays:
     """The columns, rows that nothing is known to follow left out, with the starts as they are then.
 
+    ``columns`` is used up: each goes when its rows are taken. Without ``next_observations`` these are made of the rows
+    that follow.
+
     Errors: :class:`InputError` when no row is left.
     """
     if followed.all():
@@ -216,8 +219,12 @@ def leave_out(path: Path, columns: Arrays, starts: np.ndarray, per_episode: Arra
         len(starts),
         np.count_nonzero(columns["terminated"] & ~followed),
     )
+    if "next_observations" not in columns:
+        columns["next_observations"] = columns["observations"][1:][followed[:-1]]
+    for name in columns.keys() - {"next_observations"}:
+        columns[name] = columns[name][followed]
     return {
-        **{name: column[followed] for name, column in columns.items()},
+        **columns,
         **{name: column[kept] for name, column in per_episode.items()},
         "starts": (np.cumsum(lengths) - lengths)[kept],
     }

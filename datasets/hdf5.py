@@ -56,10 +56,9 @@ class Hdf5File(Table):
             raise InputError(f"{path}: is not an HDF5 file, nor of another format that is read (docs/data.md)")
         with self._damage("it"):
             self._file = h5py.File(path, "r")
-        self._bytes, self._read = path.stat().st_size, dict[str, int]()
+        self._bytes, self._read, self._sound = path.stat().st_size, dict[str, int](), False
         try:
             with self._damage("its table of contents"):
-                check_heaps(path)
                 self.index = index(self._file)
         except InputError:
             self._file.close()
@@ -92,6 +91,9 @@ class Hdf5File(Table):
                 promised = in_memory(kept.shape or (), int(kept.get_type().get_size()))
                 check_promise(self.path, f"attribute '{in_words(name)}'", promised, self._bytes)
                 if readable(kept):
+                    kind = kept.get_type()
+                    if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+                        self._check_texts()
                     found[str(name)] = plain(attributes[name])
                 else:
                     _log.warning(
@@ -110,7 +112,12 @@ class Hdf5File(Table):
         with self._damage(f"'{key}'"):
             item = self._array_at(key)
             self._check(key, item)
-            return np.asarray(item[()])
+            if item.dtype.kind not in "biuf" or not item.size or item.id.get_offset() is None:
+                return np.asarray(item[()])
+            # All of it is in one piece: into memory of NumPy's own, which comes in larger pages than h5py's.
+            array = np.empty(item.shape, item.dtype)
+            item.read_direct(array)
+            return array
 
     def size(self, key: str) -> int:
         """How many rows an array has, without reading them."""
@@ -127,11 +134,19 @@ class Hdf5File(Table):
 
     def check_all(self) -> None:
         """What is checked of each array that is read here, of all of them, for those who read by other means."""
+        with self._damage("its texts"):
+            self._check_texts()
         for key in self.keys():
             with self._damage(f"'{key}'"):
                 self._check(key, self._array_at(key))
         if self.index.elsewhere:
             self._open(min(self.index.elsewhere))
+
+    def _check_texts(self) -> None:
+        """Look at texts of any length before the first of them is read; nothing else read lies where they do."""
+        if not self._sound:
+            check_heaps(self.path)
+            self._sound = True
 
     def _check(self, key: str, item: Any) -> None:
         self._read[key] = whole_bytes(item.id)

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from .limits import in_memory
 
 _DEEPEST = 32  # groups within groups; ours and everybody's have at most six
 _MOST = 100_000  # names by soft links, which multiply
 _SCANNED = 1 << 30  # bytes of a file that is looked through for heaps, which takes less than reading it
+_BLOCK = 1 << 18  # bytes that are looked through at a time: a processor's cache holds them
 _SIGNATURE, _HEAP = b"\x89HDF\r\n\x1a\n", b"GCOL\1\0\0\0"
 _COMPRESSIONS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SZIP, h5py.h5z.FILTER_LZF)
 
@@ -92,10 +94,25 @@ def check_heaps(path: Path) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content[:8] != _SIGNATURE or content[14 if content[8] < 2 else 10] != 8:
             return
-        place = content.find(_HEAP)
-        while place >= 0:
-            _check_heap(content, place)
-            place = content.find(_HEAP, place + len(_HEAP))
+        for place in _marks(path):
+            if content[place : place + len(_HEAP)] == _HEAP:
+                _check_heap(content, place)
+
+
+def _marks(path: Path) -> Iterator[int]:
+    """Where in a file there may be heaps: a mark of 8 bytes has a whole word of 4 at a multiple of 4, wherever it is.
+
+    To look for four words takes half as long as for the mark.
+    """
+    words = [np.frombuffer(_HEAP, np.uint32, 1, start)[0] for start in range(4)]
+    block, equal, begin = np.zeros(_BLOCK, np.uint8), np.empty(_BLOCK // 4, bool), 0
+    with path.open("rb") as file:
+        while count := file.readinto(block.data):
+            for start, word in enumerate(words):
+                if np.equal(block.view(np.uint32), word, out=equal).any():
+                    places = 4 * np.flatnonzero(equal) + begin - start
+                    yield from places[places >= 0].tolist()
+            begin += count
 
 
 def _check_heap(content: mmap.mmap, place: int) -> None:

@@ -1,10 +1,11 @@
 """Minari data sets, anybody's, read into :class:`Demonstrations` (:mod:`~.minari_writing` writes our own).
 
-They are read by the ``minari`` package itself; layout and names were read in the source of minari 0.5.4 (Farama
-Foundation): a data set ``namespace/name-v0`` is a folder with ``data/metadata.json`` and its episodes, in one of three
-storages (``hdf5``, ``arrow``, ``parquet``). An episode of T steps has T actions, rewards, terminations and truncations
-and T+1 observations; the infos have T+1 rows too, the first being the reset's. ``env_spec`` (JSON) says how the
-environment was made, ``ref_min_score`` and ``ref_max_score`` are the reference returns.
+They are read by the ``minari`` package itself, but for Arrow and Parquet (:mod:`~.minari_arrow`); layout and names were
+read in the source of minari 0.5.4 (Farama Foundation): a data set ``namespace/name-v0`` is a folder with
+``data/metadata.json`` and its episodes, in one of three storages (``hdf5``, ``arrow``, ``parquet``). An episode of T
+steps has T actions, rewards, terminations and truncations and T+1 observations; the infos have T+1 rows too, the first
+being the reset's. ``env_spec`` (JSON) says how the environment was made, ``ref_min_score`` and ``ref_max_score`` are
+the reference returns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..robots import InputError, Task
 from .demonstrations import Demonstrations
 from .episodes import Arrays
 from .limits import in_words, listed, read_json
+from .minari_arrow import check_order, read_episodes
 from .minari_checking import environment_of, storage_of
 from .minari_writing import (
     GOAL,
@@ -123,7 +125,12 @@ class _Reader:
         """The table of some episodes, or of all."""
         folder, metadata = self._folder, self._metadata
         numbers = range(len(self.told)) if numbers is None else numbers
-        both = zip(self._storage.get_episodes(numbers), [self.told[number] for number in numbers], strict=True)
+        told, storage = [self.told[number] for number in numbers], self._storage
+        if metadata["data_format"] == "hdf5":
+            episodes = storage.get_episodes(numbers)
+        else:
+            episodes = read_episodes(folder, numbers, told, (storage.observation_space, storage.action_space))
+        both = zip(episodes, told, strict=True)
         arrays = _joined(folder, [_rows(folder, self._parts, *episode) for episode in both])
         ours = metadata.get(OURS, {})
         if not isinstance(ours, dict):
@@ -212,6 +219,7 @@ def _rows(
     """The table of one episode, and whether what followed its last step is known; otherwise that row is not in it."""
     number, steps = int(episode["id"]), int(told.get("total_steps", len(episode["rewards"])))
     seen = _seen(folder, parts, episode, steps)
+    check_order(folder, number, seen, episode.get("meetings", ()))
     ends = {name: np.asarray(episode[name], bool) for name in ("terminations", "truncations")}
     for name, column in {"actions": episode["actions"], "rewards": episode["rewards"], **ends}.items():
         if len(column) != steps:
@@ -276,8 +284,9 @@ def _joined(folder: Path, episodes: Sequence[tuple[Arrays, bool]]) -> Arrays:
             folder, short, len(episodes),
         )  # fmt: skip
     common = set.intersection(*(set(rows) for rows in whole))
-    arrays = {name: np.concatenate([rows[name] for rows in whole]) for name in common}
-    lost = set.union(*(set(rows) for rows in whole)) - common
+    lost, counts = set.union(*(set(rows) for rows in whole)) - common, [len(rows["rewards"]) for rows in whole]
+    # Each goes when it is joined, so that nothing but the largest is there twice.
+    arrays = {name: np.concatenate([rows.pop(name) for rows in whole]) for name in common}
     if "metadata/episode_seeds" in arrays and arrays["metadata/episode_seeds"].max() >= 2**63:
         lost.add("metadata/episode_seeds")  # minari draws them with 64 bits where nobody gives any
     elif "metadata/episode_seeds" in arrays:
@@ -288,5 +297,5 @@ def _joined(folder: Path, episodes: Sequence[tuple[Arrays, bool]]) -> Arrays:
     arrays = {name: array for name, array in arrays.items() if name not in lost}
     if "infos/next_observations" in arrays:
         arrays["next_observations"] = arrays.pop("infos/next_observations")
-    arrays["metadata/episode_starts"] = np.cumsum([0, *(len(rows["rewards"]) for rows in whole[:-1])])
+    arrays["metadata/episode_starts"] = np.cumsum([0, *counts[:-1]])
     return arrays

@@ -18,7 +18,6 @@ import gymnasium
 from gymnasium.spaces import Space
 
 from ..robots import InputError, find_task
-from .arrow_files import check_arrow, read_parquet
 from .hdf5 import Hdf5File
 from .limits import check_promise, in_memory, in_words, listed, parse_json
 from .minari_writing import minari_part
@@ -32,10 +31,11 @@ _HARMLESS = ("TimeLimit", "OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeS
 
 
 def storage_of(folder: Path, metadata: Mapping[str, Any]) -> Any:
-    """minari's storage of a data set, with what it will read checked.
+    """minari's storage of a data set, with what it will read checked; the files of Arrow and Parquet are checked where
+    they are read (:mod:`~.minari_arrow`).
 
-    Errors: :class:`InputError` when its files or spaces promise what cannot be there, and what minari, h5py and pyarrow
-    raise over damage.
+    Errors: :class:`InputError` when its files or spaces promise what cannot be there, and what minari and h5py raise
+    over damage.
     """
     kind = minari_part("minari.dataset._storages").get_minari_storage(metadata["data_format"])
     observations, actions = _spaces(folder, metadata)
@@ -43,21 +43,7 @@ def storage_of(folder: Path, metadata: Mapping[str, Any]) -> Any:
     if metadata["data_format"] == "hdf5":
         with Hdf5File(folder / "main_data.hdf5") as file:
             file.check_all()
-    else:
-        episodes = (folder / str(number) for number in range(int(metadata["total_episodes"])))
-        for path in (path for episode in episodes for path in sorted(episode.iterdir())):
-            if path.suffix != ".json":
-                _check_file(path)
     return storage
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():  # a pipe would be waited for
-        raise InputError(f"{path}: is no file; download or record the data set again")
-    if path.suffix == ".arrow":
-        check_arrow(path)
-    else:
-        read_parquet(path)
 
 
 def _spaces(folder: Path, metadata: Mapping[str, Any]) -> list[Space[Any]]:

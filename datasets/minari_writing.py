@@ -30,6 +30,7 @@ from .demonstrations import Demonstrations
 from .episodes import Arrays, last_rows
 from .lerobot_writing import as_json, put_in_place
 from .limits import in_words, read_json
+from .minari_arrow import PIECE
 from .reading import STATES, normalised_actions
 from .recorded import World, task_named
 
@@ -99,6 +100,11 @@ def write_minari(
     demonstrations.need_actions("whoever reads a Minari data set", "write them as an .hdf5 file")
     if not demonstrations.rewarded:
         raise InputError(f"{demonstrations.source} has no rewards, which a Minari data set has to: write an .hdf5 file")
+    if data_format != "hdf5" and np.diff(np.append(demonstrations.starts, len(demonstrations))).max() >= PIECE:
+        raise InputError(
+            f"{demonstrations.source} has episodes of {PIECE} rows and more, whose order minari does not keep in "
+            f"{data_format}: choose hdf5"
+        )
     world = World.of(task or task_named(demonstrations))
     arrays, ours = arrays_of(demonstrations, world, compact=False), attributes_of(demonstrations, command)
     if demonstrations.states is not None:

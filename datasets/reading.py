@@ -54,12 +54,14 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
     remark = "" if recorded is None else f"; it was recorded on {recorded}"
     if world.task.disturbances.removed:
         remark += ", and a joint that is frozen or limp keeps its numbers"
-    columns = _read_columns(table, world, remark)
+    columns, finite = _read_columns(table, world, remark)
     limit = attributes.get(HORIZON) if recorded is None else recorded.limit
     horizon = limit if isinstance(limit, int) else world.task.horizon
     starts = read_episode_starts(table, columns, horizon, world.task)
     columns["times"] = read_times(table, starts, len(columns["rewards"]))
     followed = _read_successors(table, columns, starts, world)
+    if "next_observations" not in columns and "observations" in finite:
+        finite.add("next_observations")
     if STATES in attributes:
         columns["states"] = _read_states(table, columns, starts, world, attributes[STATES])
     rewarded = "rewards" in table
@@ -72,6 +74,7 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
         expert_return = finite_number(path, attributes, "return_mean")
     return Demonstrations(
         **leave_out(path, columns, starts, per_episode, followed),
+        finite=finite,
         task_name=world.task.name,
         environment_id=world.task.environment_id if recorded is None else recorded.environment_id,
         environment_keywords=dict(world.task.keywords if recorded is None else recorded.keywords),
@@ -84,11 +87,21 @@ def read_table(table: Table, task: Task | None = None) -> Demonstrations:
     )
 
 
-def _read_columns(table: Table, world: World, remark: str) -> Arrays:
-    """The columns that stand in the file as they are, but for the scale of the actions."""
+def _read_columns(table: Table, world: World, remark: str) -> tuple[Arrays, set[str]]:
+    """The columns that stand in the file as they are, but for the scale of the actions, and which of them are finite in
+    the type that they have in memory (of float64, what float32 cannot hold may not be)."""
     whose = world.description
     sizes = world.layout.sizes
-    observations = table.floats("observations", world.spaces.observation_size, whose + remark)
+    finite = set[str]()
+
+    def floats(name: str, size: int, whose: str, rows: int | None = None) -> np.ndarray:
+        """As float32, at once: two arrays of float64 would take as much as all else."""
+        array = table.floats(name, size, whose, rows)
+        finite.update([name] if array.dtype == np.float32 else [])
+        with np.errstate(over="ignore"):  # told of where all is there
+            return array.astype(np.float32, copy=False)
+
+    observations = floats("observations", world.spaces.observation_size, whose + remark)
     count = len(observations)
     if count == 0:
         raise InputError(f"{table.path}: 'observations' has no rows, so there is nothing to learn from")
@@ -106,14 +119,14 @@ def _read_columns(table: Table, world: World, remark: str) -> Arrays:
     if "timeouts" in table:
         columns["truncated"] = table.flags("timeouts", count) & ~terminated
     if "next_observations" in table:
-        columns["next_observations"] = table.floats("next_observations", observations.shape[1], whose, count)
+        columns["next_observations"] = floats("next_observations", observations.shape[1], whose, count)
     for name in ("qpos", "qvel"):
         if f"infos/{name}" in table:
             columns[name] = table.floats(f"infos/{name}", sizes[name], whose, count)
     if FLATTENED in table:  # time, positions, velocities
         flattened = table.floats(FLATTENED, 1 + sizes["qpos"] + sizes["qvel"], whose, count)
         columns["qpos"], columns["qvel"] = np.split(flattened[:, 1:], [sizes["qpos"]], axis=1)
-    return columns
+    return columns, finite | {"actions", "rewards", "qpos", "qvel"}
 
 
 def _rewards(table: Table, count: int) -> np.ndarray:
@@ -126,6 +139,9 @@ def _rewards(table: Table, count: int) -> np.ndarray:
 
 def normalised_actions(path: Path, actions: np.ndarray, world: World) -> np.ndarray:
     """Actions in the environment's units in [−1, 1] (float32)."""
+    same = world.in_own_units and actions.dtype == np.float32 and actions.size > 0
+    if same and actions.min() >= -1 and actions.max() <= 1:
+        return actions
     normalised = np.empty(actions.shape, np.float32)
     outside: list[int] = []
     for rows in blocks(len(actions)):
@@ -150,12 +166,12 @@ def _read_successors(table: Table, columns: Arrays, starts: np.ndarray, world: W
     if "next_observations" in columns:
         return followed
     ends = last_rows(starts, len(observations))
-    successors = np.roll(observations, -1, axis=0)
     if "infos/final_observations" in table:
+        successors = np.roll(observations, -1, axis=0)
         successors[ends] = table.floats("infos/final_observations", size, whose, len(starts))
+        columns["next_observations"] = successors
     else:
-        followed[ends] = False
-    columns["next_observations"] = successors
+        followed[ends] = False  # and :func:`~.episodes.leave_out` makes the others' of the rows after them
     return followed
 
 

@@ -22,6 +22,7 @@ mujoco: Any = _untyped_mujoco
 
 DISTURBANCES = "disturbances"  # attribute: what the robot suffered from (JSON)
 _LARGEST_FACTOR = 1e3  # of a body's mass, say: MuJoCo is not made for more
+_ENDS = ("terminate_when_unhealthy", "terminate_on_tasks_completed")  # arguments without which nothing ends early
 _CELLS = 2500  # of a maze, that an environment can be made of in a second
 # Lengths and angles among the positions of joints, where it is not one.
 _LENGTHS = {int(mujoco.mjtJoint.mjJNT_FREE): 3, int(mujoco.mjtJoint.mjJNT_BALL): 0}
@@ -60,13 +61,21 @@ class World:
         without = f" without {', '.join(gone)}" if gone else ""
         return f"task {self.task.name} ({describe(self.task.environment_id, self.task.keywords)}){without}"
 
+    @property
+    def in_own_units(self) -> bool:
+        """Whether the environment's units are −1 to 1 themselves."""
+        return bool((self.spaces.action_offset == 0).all() and (self.spaces.action_scale == 1).all())
+
     def scaled(self, actions: np.ndarray) -> np.ndarray:
         """Actions (N, A) in [−1, 1] in the environment's units (float64), bit-equal to ``TaskBatch``'s."""
         scaled = actions.astype(np.float64) * self.spaces.action_scale + self.spaces.action_offset
         return np.clip(scaled, self.spaces.action_low, self.spaces.action_high)
 
     def normalised(self, actions: np.ndarray) -> np.ndarray:
-        """Actions (N, A) in the environment's units in [−1, 1] (float64), not clipped."""
+        """Actions (N, A) in the environment's units in [−1, 1] (float64, or as they are where that is the same), not
+        clipped."""
+        if self.in_own_units:
+            return actions
         return (actions.astype(np.float64) - self.spaces.action_offset) / self.spaces.action_scale
 
     def preceding_controls(self, actions: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -247,11 +256,13 @@ def check_environment(source: Path | str, task: Task, recorded: Recorded) -> Non
 
 def _registered_task(path: Path, recorded: Recorded) -> Task:
     try:
-        return dataclasses.replace(find_task(recorded.environment_id), keywords=dict(recorded.keywords))
+        found = find_task(recorded.environment_id)
     except InputError as error:
         raise InputError(
             f"{path}: was recorded on {in_words(recorded)}, which is no task here; give the task to use it for"
         ) from error
+    ends = found.terminates and all(recorded.keywords.get(name, True) for name in _ENDS)
+    return dataclasses.replace(found, keywords=dict(recorded.keywords), terminates=ends)
 
 
 def task_named(demonstrations: Demonstrations) -> Task:

@@ -110,7 +110,8 @@ def _starts(file: Hdf5File, found: D4rlDataset | None) -> np.ndarray:
         starts = starts_of(file.integers("metadata/episode_lengths").astype(np.int64), count)
         if starts is not None:
             return starts
-    ends = file.flags("terminals", count)
+    # In D4RL's ant mazes terminals mark a place, and no end.
+    ends = file.flags("terminals", count) & (found is None or found.family != "antmaze")
     if "timeouts" in file:
         ends |= file.flags("timeouts", count)
     elif found is not None and found.family == "maze2d" and "infos/goal" in file:

@@ -49,6 +49,10 @@ class Table(abc.ABC):
     def raw(self, key: str) -> np.ndarray:
         """An array as it is; it must be there."""
 
+    def finite(self, key: str, array: np.ndarray) -> bool:
+        """Whether all numbers of an array of floats, which was read from here, are finite."""
+        return all_finite(array)
+
     def about(self, key: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """The type and shape of an array, which must be there; of a file's, without reading it."""
         array = self.raw(key)
@@ -106,7 +110,7 @@ class Table(abc.ABC):
             raise InputError(f"{self.path}: '{self.called(key)}' has {shape[0]} rows where there must be {rows}")
 
     def _check_finite(self, key: str, array: np.ndarray) -> None:
-        if not all_finite(array):
+        if not self.finite(key, array):
             finite = np.isfinite(array)
             count, row = int(np.count_nonzero(~finite)), int(np.argwhere(~finite)[0, 0])
             raise InputError(
@@ -164,11 +168,19 @@ class MemoryTable(Table):
 
 
 class ReadOnce(Table):
-    """Another table whose arrays are read once, for those who look at them and then take them."""
+    """Another table whose arrays are read once, for those who look at them and then take them, and leave them alone.
+
+    After :meth:`release` each is gone with whoever takes it.
+    """
 
     def __init__(self, table: Table) -> None:
         self.path, self.format, self.names, self.refused = table.path, table.format, table.names, table.refused
-        self._table, self._read = table, dict[str, np.ndarray]()
+        self._table, self._read, self._finite = table, dict[str, np.ndarray](), dict[str, bool]()
+        self._released = False
+
+    def release(self) -> None:
+        """Keep no array any longer than until somebody takes it."""
+        self._released = True
 
     def __contains__(self, key: str) -> bool:
         return key in self._table
@@ -187,9 +199,17 @@ class ReadOnce(Table):
 
     def raw(self, key: str) -> np.ndarray:
         """An array as it is; it must be there."""
+        if self._released:
+            return self._read.pop(key) if key in self._read else self._table.raw(key)
         if key not in self._read:
             self._read[key] = self._table.raw(key)
         return self._read[key]
+
+    def finite(self, key: str, array: np.ndarray) -> bool:
+        """Whether all numbers of an array are finite, which is looked at once."""
+        if key not in self._finite:
+            self._finite[key] = all_finite(array)
+        return self._finite[key]
 
 
 def _type_name(kind: np.dtype[Any]) -> str:

@@ -4,6 +4,7 @@ from .disturbances import Disturbances
 from .errors import InputError, nearest
 from .features import Feature, features_of
 from .health import Health
+from .inner import Inner
 from .navigation import Controller
 from .simulation import (
     PURPOSES,
@@ -29,6 +30,7 @@ __all__ = [
     "Feature",
     "Goal",
     "Health",
+    "Inner",
     "InputError",
     "Purpose",
     "SimulatorState",

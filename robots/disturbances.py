@@ -181,6 +181,14 @@ class Disturbances:
                 "friction"
             )
 
+    def check_whole(self) -> None:
+        """Errors: :class:`InputError` for what would need another model than the one that a package has made."""
+        if self.frozen or self.removed or any("length" in change for change in self.bodies.values()):
+            raise InputError(
+                "disturbances: a kitchen's joints cannot be held, its bodies neither removed nor made longer: choose "
+                "tremble, actuators, or bodies' mass or friction"
+            )
+
     def _respecified(self, environment: MujocoEnv) -> Any:
         """The model compiled anew from its file, with other lengths and without what is removed."""
         specification = mujoco.MjSpec.from_file(environment.fullpath)

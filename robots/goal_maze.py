@@ -10,10 +10,12 @@ import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.spaces import Box
 
+from .inner import Inner
+
 _PARTS = ("achieved_goal", "observation", "desired_goal")
 
 
-class GoalEnvironment(MujocoEnv):
+class GoalEnvironment(Inner):
     """An environment that is told a goal, seen as a plain one.
 
     Observations are what is to get to the goal, the rest of what the environment calls its observation, and the goal.
@@ -22,11 +24,7 @@ class GoalEnvironment(MujocoEnv):
     """
 
     def __init__(self, inner: Any, robot: Any, frame_skip: int) -> None:
-        # MujocoEnv's own constructor would load a model of its own: here it is the one of the robot inside.
-        self._inner, self._robot = inner, robot
-        self.model, self.data = robot.model, robot.data
-        self.mujoco_renderer, self.fullpath, self.frame_skip = robot.mujoco_renderer, robot.fullpath, frame_skip
-        self.action_space, self.render_mode = robot.action_space, robot.render_mode
+        super().__init__(inner, robot, frame_skip)
         self.goal = np.zeros(len(inner.observation_space["desired_goal"].low))
         inner.goal = self.goal
         parts = self._parts()
@@ -66,14 +64,6 @@ class GoalEnvironment(MujocoEnv):
         self.goal = np.asarray(observation[-len(self.goal) :], np.float64)
         self._inner.goal = self.goal.copy()
 
-    def render(self) -> Any:
-        """A picture."""
-        return self._robot.render()
-
-    def close(self) -> None:
-        """Free the environment."""
-        self._inner.close()
-
     def _get_obs(self) -> np.ndarray:
         self._inner.goal = self.goal.copy()
         return _flat(self._parts())
@@ -96,6 +86,11 @@ class GoalMaze(GoalEnvironment):
         """Rows and columns of the maze's map, walls included."""
         maze = self._inner.maze
         return int(maze.map_length), int(maze.map_width)
+
+    @property
+    def origin(self) -> np.ndarray:
+        """Where (2,) the robot starts, of a maze in which it starts in one place, which is D4RL's origin."""
+        return np.asarray(self._inner.maze.unique_reset_locations[0])
 
     def recall(self, observation: np.ndarray) -> None:
         """Take the goal of a recorded observation (O,)."""

@@ -12,7 +12,7 @@ from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
 from .disturbances import hold_frozen
 from .errors import InputError
-from .goal_maze import GoalEnvironment
+from .inner import Inner
 from .signals import Signals
 from .tasks import Spaces, Task
 
@@ -141,7 +141,7 @@ def place(environment: MujocoEnv, state: Snapshot) -> np.ndarray:
             raise InputError(f"a recorded state does not have this task's {sizes}")
         environment.set_state(state.qpos, state.qvel)
     # Where MuJoCo's own state says everything, an observation would only round it.
-    if isinstance(environment, GoalEnvironment) or (state.physics is None and isinstance(environment, Recalls)):
+    if isinstance(environment, Inner) or (state.physics is None and isinstance(environment, Recalls)):
         environment.recall(state.observation)
     return np.asarray(environment._get_obs(), np.float32)  # pyright: ignore
 

@@ -26,6 +26,7 @@ from .fetch import Fetch, FetchPushes, FetchReaches
 from .gap_maze import GOAL
 from .goal_maze import GoalMaze, robot_of
 from .health import Bound, Health, height_of_tip
+from .inner import Inner
 from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
 from .quadruped_script import Trots
 from .slalom import Dodges
@@ -89,6 +90,8 @@ class Task:
         robot: Any = robot_of(environment) if in_maze else environment
         if self.environment_id.startswith(_FETCH):
             robot = Fetch(environment)
+        elif self.environment_id.startswith(_FRANKA):
+            robot = importlib.import_module(_KITCHEN_FILE, __package__).GoalKitchen(environment)
         if not isinstance(robot, MujocoEnv) or not isinstance(robot.action_space, Box):
             raise InputError(f"task {self.name}: {self.environment_id} is not a Gymnasium MuJoCo environment")
         if self.disturbances != Disturbances():
@@ -96,8 +99,20 @@ class Task:
                 self.disturbances.check_maze(robot)
             if isinstance(robot, Fetch):
                 self.disturbances.check_pulled()
+            elif isinstance(robot, Inner):
+                self.disturbances.check_whole()
             self.disturbances.change(robot)
         return GoalMaze(environment) if in_maze else robot
+
+    @property
+    def ends_well(self) -> bool:
+        """Whether what ends an episode early is, for all that is known, that the task is done."""
+        return self.terminates and self.health is None and bool(self.succeeds)
+
+    @property
+    def acts_by_period(self) -> bool:
+        """Whether an action means something for a whole control period alone, as a way for a hand to go in it."""
+        return self.environment_id.startswith((_FETCH, _FRANKA, _KITCHEN))
 
     @property
     def needs_robotics(self) -> bool:
@@ -148,6 +163,7 @@ class Spaces:
 
 
 _NO_CONTACT_FORCES = MappingProxyType({"include_cfrc_ext_in_observation": False})
+_MIXED = MappingProxyType({"tasks_to_complete": ["microwave", "kettle", "bottom burner", "light switch"]})
 
 # Returns of uniform random actions are means of 100 episodes recorded with `understudy record policy=random`;
 # expert returns are those of good published SAC or TRPO policies, rounded, and in mazes the script's. They only matter
@@ -185,6 +201,11 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                           "play": lambda task: Wanders(_map(task), slice(4, 6))}),
             Task("antmaze", "AntMaze_UMaze-v5", 700, _NO_CONTACT_FORCES, terminates=False,
                  succeeds="the ant is at the goal", goal=Goal(2)),
+            *(
+                Task(f"d4rl-antmaze-{maze}", "understudy/D4rlAntMaze-v0", horizon, MappingProxyType({"maze": maze}),
+                     succeeds="the ant is at the goal", random_return=0.0, expert_return=1.0, goal=Goal(2))
+                for maze, horizon in (("umaze", 700), ("medium", 1000), ("large", 1000))
+            ),
             Task("fetch-reach", "FetchReach-v4", 50, terminates=False, succeeds="the hand is at the goal",
                  random_return=-49.3, expert_return=-1.6, goal=Goal(3),
                  scripts={"expert": lambda task: FetchReaches()}),
@@ -193,6 +214,10 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                  scripts={"expert": lambda task: FetchPushes()}),
             Task("adroit-door", "AdroitHandDoor-v1", 200, terminates=False, succeeds="the door is open",
                  random_return=-45.9, expert_return=3024.0),
+            Task("kitchen", "understudy/Kitchen-v0", 280, succeeds="all four things are done",
+                 random_return=0.0, expert_return=4.0),
+            Task("kitchen-mixed", "understudy/Kitchen-v0", 280, _MIXED, succeeds="all four things are done",
+                 random_return=0.0, expert_return=4.0),
             Task("quadruped", "understudy/Quadruped-v0", 250,
                  random_return=-68.7, expert_return=313.1,
                  scripts={"trot": lambda task: Trots()}),
@@ -238,7 +263,9 @@ def find_task(name: str) -> Task:
             keywords = known.keywords if alike else {}
             own: dict[str, Any] = {"name": name, "environment_id": name, "horizon": horizon, "keywords": keywords}
             return dataclasses.replace(known, **own, random_return=None, expert_return=None)
-    return Task(name, name, horizon, succeeds="what the environment says" if name.startswith((_ADROIT, _FETCH)) else "")
+    return Task(
+        name, name, horizon, succeeds="what the environment says" if name.startswith((_ADROIT, _FETCH, _FRANKA)) else ""
+    )
 
 
 def task_of_environment(environment_id: str, keywords: Mapping[str, Any]) -> Task | None:
@@ -255,7 +282,10 @@ def _family(environment_id: str) -> str:
 
 
 def _is_ours(entry_point: str) -> bool:
-    return any(part in entry_point for part in ("mujoco", "_maze", "slalom", "adroit_hand", "envs.fetch"))
+    return any(
+        part in entry_point
+        for part in ("mujoco", "_maze", "slalom", "adroit_hand", "envs.fetch", "kitchen", "d4rl_ant")
+    )
 
 
 def _register(environment_id: str) -> None:
@@ -263,7 +293,8 @@ def _register(environment_id: str) -> None:
 
     Errors: :class:`InputError` when it is not installed.
     """
-    if not environment_id.startswith(_ROBOTICS) or environment_id in gymnasium.registry:
+    known = environment_id in gymnasium.registry and not environment_id.startswith(_OURS)
+    if not environment_id.startswith(_ROBOTICS) or known:
         return
     try:
         importlib.import_module("gymnasium_robotics")
@@ -301,11 +332,17 @@ def _arm(task: Task, script: Callable[[MujocoEnv], Controller]) -> Controller:
 _MAZES = ("PointMaze_", "AntMaze_")
 _ADROIT = "AdroitHand"
 _FETCH = "Fetch"
-_ROBOTICS = (*_MAZES, _ADROIT, _FETCH)
+_FRANKA = "FrankaKitchen"
+_KITCHEN = "understudy/Kitchen"
+_OURS = (_KITCHEN, "understudy/D4rlAntMaze")  # made of gymnasium-robotics' parts
+_ROBOTICS = (*_MAZES, _ADROIT, _FETCH, _FRANKA, *_OURS)
+_KITCHEN_FILE = ".kitchen"  # which needs the extra
 _MODEL_ERRORS = (OSError, ValueError)  # of a model file that is not there, or is none
 gymnasium.register("understudy/ModelFile-v0", "understudy.robots.model_file:ModelFile")
 gymnasium.register("understudy/GapMaze-v0", "understudy.robots.gap_maze:GapMaze")
 gymnasium.register("understudy/Slalom-v0", "understudy.robots.slalom:Slalom")
+gymnasium.register("understudy/D4rlAntMaze-v0", "understudy.robots.d4rl_ant:D4rlAntMaze")
+gymnasium.register("understudy/Kitchen-v0", "understudy.robots.kitchen:Kitchen")
 gymnasium.register("understudy/Quadruped-v0", "understudy.robots.quadruped:Quadruped")
 gymnasium.register("understudy/ArmReach-v0", "understudy.robots.arm:ArmReach")
 gymnasium.register("understudy/ArmPush-v0", "understudy.robots.arm:ArmPush")

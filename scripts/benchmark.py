@@ -50,6 +50,7 @@ class BenchmarkOptions:
     updates: int = option("updates in a block", 20, at_least=1)
     blocks: int = option("pairs of blocks", 9, at_least=1)
     rows: tuple[int, ...] = option("rows of the files (data)", (100_000, 1_000_000, 10_000_000), at_least=1)
+    compressed: bool = option("whether the files are compressed, as D4RL's are (data)", True)
     seconds: float = option("seconds at each rate (deploy)", 60.0, at_least=1)
     device: str = option("auto, cpu or cuda", "auto")
     quiet: bool = option("print only the last line, the JSON", False)
@@ -114,7 +115,7 @@ def _by_itself(options: BenchmarkOptions) -> dict[str, Any]:
             print(line, flush=True)
 
     if options.name == "data":
-        results = data_benchmark(options.rows, options.blocks, show)
+        results = data_benchmark(options.rows, options.blocks, show, compressed=options.compressed)
     else:
         results = deploy_benchmark(options.blocks, options.seconds, show)
     about = {"versions": versions(), "hardware": hardware(torch.device("cpu"))}

@@ -19,13 +19,15 @@ _MANY, _BLOCKS = 1_000_000, 3  # more rows than these are timed so often at most
 _BY_ROW = 1_000_000  # more rows than this are not joined one by one: it takes minutes
 
 
-def data_benchmark(rows: tuple[int, ...], blocks: int, show: Callable[[str], None]) -> list[dict[str, Any]]:
+def data_benchmark(
+    rows: tuple[int, ...], blocks: int, show: Callable[[str], None], *, compressed: bool
+) -> list[dict[str, Any]]:
     """Seconds and memory of each side on files of ``rows`` rows, in processes of their own, in turn."""
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for count in rows:
             path = Path(folder) / f"{count}.hdf5"
-            _write(path, count)
+            _write(path, count, compressed=compressed)
             results.append(_compare(path, count, blocks if count <= _MANY else min(blocks, _BLOCKS)))
             row = results[-1]
             show(f"{count:>11,} rows  h5py {row['h5py']:7.3f} s")
@@ -119,14 +121,19 @@ def _by_row(path: Path) -> object:
     return [np.array(column) for column in kept.values()]
 
 
-def _write(path: Path, count: int) -> None:
-    """A file in D4RL's layout and with its compression, of smooth rows, piece by piece."""
+def _packed(shape: tuple[int, ...]) -> dict[str, Any]:
+    """With D4RL's compression."""
+    return {"chunks": (_EPISODE, *shape[1:]), "compression": "gzip"}
+
+
+def _write(path: Path, count: int, *, compressed: bool) -> None:
+    """A file in D4RL's layout, of smooth rows, piece by piece."""
     random = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         shapes = {"observations": (count, _OBSERVATIONS), "next_observations": (count, _OBSERVATIONS)}
         shapes |= {"actions": (count, _ACTIONS), "rewards": (count,)}
         arrays: Any = {
-            key: file.create_dataset(key, shape, np.float32, chunks=(_EPISODE, *shape[1:]), compression="gzip")
+            key: file.create_dataset(key, shape, np.float32, **(_packed(shape) if compressed else {}))
             for key, shape in shapes.items()
         }
         for begin in range(0, count, _EPISODE):

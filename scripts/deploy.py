@@ -167,6 +167,8 @@ def _config(options: DeployOptions, task: Task, control_rate: float) -> Controll
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise InputError(f"{name}={value:g}: it must be above 0")
+    if task.acts_by_period and not options.lockstep:
+        raise InputError(f"{task.name}'s actions are for whole control periods: give lockstep=true")
     if options.lockstep and options.viewer is not None:
         raise InputError("viewer=web shows a robot in its own time: leave out lockstep=true")
     if options.lockstep and (options.factor != 1 or (options.rate or control_rate) != control_rate):

@@ -52,8 +52,12 @@ def test_what_a_learned_world_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["outside"] > 0 and row["inside"] > 0 for row in result["results"])
 
 
+@pytest.mark.parametrize("compressed", ["true", "false"])
 def test_loading_data(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    compressed: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def here(work: Callable[[Path], object], path: Path, *, traced: bool = False) -> float:
         try:
@@ -62,7 +66,7 @@ def test_loading_data(
             tracemalloc.stop()
 
     monkeypatch.setattr(benchmark_data, "_run", here)  # in this process, which has everything imported
-    assert main(["data", "rows=[2000,3000]", "blocks=2"]) == 0
+    assert main(["data", "rows=[2000,3000]", "blocks=2", f"compressed={compressed}"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     result = json.loads(lines[-1])
     assert [row["rows"] for row in result["results"]] == [2000, 3000]

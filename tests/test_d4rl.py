@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from recordings import Damage, assert_same, attribute, change, record, remove, spoil, write_edited
 
-from understudy.datasets import Demonstrations, read_d4rl, write_d4rl
+from understudy.datasets import Demonstrations, load, read_d4rl, write_d4rl
 from understudy.datasets.states import StateLayout
 from understudy.robots import InputError, TaskBatch, find_task, set_physics_state
 
@@ -309,3 +310,31 @@ def test_the_task_of_a_file(edited: Callable[[Damage], Path]):
 
     with pytest.raises(InputError, match="Elsewhere-v1, which is no task here; give the task"):
         read_d4rl(edited(unknown))
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+@pytest.mark.parametrize("followed", [True, False])
+def test_memory_is_bounded_by_what_a_compressed_file_holds(tmp_path: Path, kind: str, followed: bool) -> None:
+    """No more than 1.75 times the file's arrays, uncompressed, or what they become, whichever is more."""
+    count, path = 60_000, tmp_path / "packed.hdf5"
+    walk = np.cumsum(np.random.default_rng(0).normal(0, 1e-3, (count + 1, 11)), 0).round(3)
+    arrays = {
+        "observations": walk[:-1].astype(kind), "actions": np.zeros((count, 3), kind),
+        "rewards": np.zeros(count, kind), "terminals": np.zeros(count, bool),
+        "timeouts": np.arange(count) % 500 == 499,
+    }  # fmt: skip
+    arrays |= {"next_observations": walk[1:].astype(kind)} if followed else {}
+    with h5py.File(path, "w") as file:
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array, compression="gzip", shuffle=True)
+    del walk
+    held = sum(array.nbytes for array in arrays.values())
+    assert path.stat().st_size < held / 2
+    arrays.clear()
+    load(path, "hopper", rows=10)  # imports, and the environment
+    tracemalloc.start()
+    made = load(path, "hopper")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    columns = ("observations", "actions", "next_observations", "rewards", "terminated", "truncated", "times")
+    assert most < 1.75 * max(held, sum(getattr(made, name).nbytes for name in columns))

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from recordings import record
 
-from understudy.datasets import Demonstrations, read_d4rl
+from understudy.datasets import Demonstrations, read_d4rl, stream
 from understudy.datasets.d4rl_adapting import adapted
 from understudy.datasets.d4rl_table import DATASETS, FAMILIES
 from understudy.datasets.doctor import diagnose
@@ -231,7 +231,7 @@ def test_adroit_cloned_and_expert(path: Path):
 
 
 def test_kitchen(path: Path, hopper: Demonstrations):
-    """No task has its 60 numbers; and that ``infos`` is an array there is no obstacle."""
+    """Its 60 numbers are no other task's (test_kitchen.py); that ``infos`` is an array there is no obstacle."""
     arrays: Arrays = {
         "observations": np.zeros((30, 60), np.float32),
         "actions": np.zeros((30, 9), np.float32),
@@ -361,32 +361,73 @@ def test_the_walls_of_maze2d(maze: tuple[str, ...], task: str):
 
 
 @pytest.mark.parametrize(
-    ("maze", "name", "moved", "mirrored"),
+    ("maze", "name", "moved"),
     [
-        (U_MAZE, "antmaze-umaze-v2", (-4, -4), False),
-        (MEDIUM, "antmaze-medium-play-v2", (-10, -10), True),
-        (LARGE, "antmaze-large-diverse-v2", (-18, -12), True),
+        (U_MAZE, "antmaze-umaze-v2", (-4, -4)),
+        (MEDIUM, "antmaze-medium-play-v2", (-10, -10)),
+        (LARGE, "antmaze-large-diverse-v2", (-18, -12)),
     ],
 )
-def test_the_walls_of_antmaze(maze: tuple[str, ...], name: str, moved: tuple[int, int], mirrored: bool):
+def test_the_walls_of_antmaze(maze: tuple[str, ...], name: str, moved: tuple[int, int]):
     """Cells of 4 m, the one at (1, 1) around the origin (d4rl 1.1, d4rl/locomotion/maze_env.py)."""
     fit = DATASETS[name].fit
-    assert str(moved) in fit.remark and ("mirrored" in fit.remark) is mirrored and fit.task is not None
-    places = (4 * walls(maze)[:, ::-1] - 4 + moved) * (1, -1 if mirrored else 1)
+    assert str(moved) in fit.remark and fit.task is not None
+    places = 4 * walls(maze)[:, ::-1] - 4 + moved
     check_walls(places, fit.task)
+
+
+def test_d4rls_ant_steps_as_its_model():
+    """Where d4rl/locomotion/assets/ant.xml is not Gymnasium's: 30 N m, five steps of 0.02 s, softer contacts, which
+    begin in 1 cm of air. In the air it falls as far as that takes, and its starts are noisy by 0.1."""
+    environment: Any = find_task("d4rl-antmaze-umaze").make()
+    model: Any = environment.model
+    assert environment.dt == pytest.approx(0.1) and set(model.actuator_gear[:, 0]) == {30}
+    assert (model.geom_solimp[:, :3] == [0.8, 0.8, 0.01]).all()
+    contact = model.geom_margin[model.geom_bodyid > 0]
+    assert (contact == 0.01).all() and not model.geom_margin[model.geom_bodyid == 0].any()
+    assert model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
+    environment.reset(seed=0)
+    start = environment.data.qpos.copy()
+    np.testing.assert_allclose(start[:3], [-4, -4, 0.75], atol=0.1)
+    assert 0.01 < np.abs(environment.data.qvel).mean() < 0.2
+    start[2] = 5.0
+    environment.set_state(start, np.zeros(14))
+    high = environment.data.subtree_com[0, 2]
+    environment.step(np.zeros(8))
+    mujoco.mj_forward(model, environment.data)
+    assert high - environment.data.subtree_com[0, 2] == pytest.approx(9.81 * 0.1**2 / 2, rel=2e-3)
+    environment.close()
+
+
+def test_d4rls_ant_gets_to_the_goal_and_that_is_the_end():
+    """Goals: the cell (3, 1), and up to 1.5 m beyond (maze_env.py, goal_sampler)."""
+    environment: Any = find_task("d4rl-antmaze-umaze").make()
+    goals = np.array([environment.reset(seed=seed)[0][-2:] for seed in range(40)]) - environment.origin - (0, 8)
+    assert (goals >= 0).all() and (goals <= 1.5).all() and goals.max() > 1
+    for away, there in ((0.6, False), (0.4, True)):
+        observation = environment.reset(seed=3)[0]
+        state = environment.data.qpos.copy()
+        state[:2] = observation[-2:] - (0, away)
+        environment.set_state(state, np.zeros(14))
+        _, reward, terminated, _, about = environment.step(np.zeros(8))
+        assert (reward, terminated, about["success"]) == (float(there), there, there)
+    environment.close()
 
 
 def antmaze(terminals: list[int]) -> tuple[Arrays, Demonstrations]:
     """29 numbers to a row, goals apart, terminals as floats, wherever the ant is near the goal of the evaluation."""
-    ant = record("antmaze", 1, limit=60)
+    ant = record("d4rl-antmaze-umaze", 2, limit=30)
+    seen = ant.observations.copy()
+    seen[:, :2] += 4
+    after = ant.next_observations[:, :29]
     arrays = {
         **rows_of(ant),
-        "observations": ant.observations[:, :29],
+        "observations": seen[:, :29],
         "terminals": np.isin(np.arange(60), terminals).astype(np.float64),
         "timeouts": np.isin(np.arange(60), [29, 59]),
-        "infos/goal": ant.observations[:, 29:],
-        "infos/qpos": np.zeros((60, 15), np.float32),
-        "infos/qvel": np.zeros((60, 14), np.float32),
+        "infos/goal": seen[:, 29:] + 4,
+        "infos/qpos": after[:, :15],
+        "infos/qvel": after[:, 15:],
     }
     return arrays, ant
 
@@ -402,21 +443,45 @@ def test_mazes_are_refused_as_they_are(path: Path, family: str, task: str, sizes
         read_d4rl(path, find_task(task))
 
 
-def test_antmaze_with_goals(path: Path):
-    """Every row near the goal ends an episode, by its terminals: single rows vanish, and the rest falls apart."""
-    arrays, ant = antmaze([20, 21, 22, 29])
-    write(path, {**arrays, "observations": ant.observations}, "antmaze")
-    made = read_d4rl(path, find_task("antmaze"))
-    assert made.episode_lengths.tolist() == [21, 7, 30] and lengths(made) == [20, 6, 29]
-    np.testing.assert_array_equal(made.observations[20:26], ant.observations[23:29])
-    assert made.episode_terminated.tolist() == [True, True, False]
-    arrays["terminals"][:] = 0
-    write(path, {**arrays, "observations": ant.observations}, "antmaze")
-    assert read_d4rl(path, find_task("antmaze")).episode_lengths.tolist() == [30, 30]
+def test_antmaze_by_its_name_is_the_task(path: Path):
+    """Terminals that mark the evaluation's goal are none of its ends; states are those of the observations."""
+    arrays, ant = antmaze([20, 21, 22, 45])
+    near = arrays["infos/goal"].copy()
+    near[30:] = arrays["observations"][40, :2]  # where the second episode gets to
+    write(path, {**arrays, "infos/goal": near}, "antmaze")
     with Hdf5File(path) as file:
         table = adapted(file, DATASETS["antmaze-umaze-v2"])
-        with pytest.raises(InputError, match="a fifth of the strength"):
-            read_table(table)
-        report = diagnose(table)
-    assert [(finding.check, finding.severity) for finding in report.of("error")] == [("refused", "error")]
-    assert report.facts["rows"] == 60
+    made = read_table(table)
+    assert (made.task_name, lengths(made), made.terminated.any()) == ("d4rl-antmaze-umaze", [29, 29], False)
+    arrived = bool(np.linalg.norm(arrays["observations"][59, :2] - near[59]) <= 0.5)
+    assert made.episode_terminated.tolist() == [False, arrived]
+    assert (made.random_return, made.expert_return) == (0, 1)
+    kept = np.setdiff1d(np.arange(60), [29, 59])
+    np.testing.assert_allclose(made.observations[:, :29], ant.observations[kept, :29], atol=1e-6)
+    np.testing.assert_allclose(made.observations[30, 29:], near[31] - 4, atol=1e-6)
+    away = np.linalg.norm(arrays["observations"][:, :2] - near, axis=1)
+    first = 31 + int((away[31:60] <= 0.5).argmax())
+    assert np.flatnonzero(table.raw("rewards")).tolist() == [first - 1] and made.episode_returns.tolist() == [0, 1]
+    tasks = TaskBatch(find_task("d4rl-antmaze-umaze"), [0])
+    for row in (0, 12, 33, 50):
+        snapshot = made.snapshot(row)
+        assert snapshot is not None
+        np.testing.assert_allclose(tasks.place(0, snapshot), made.observations[row], atol=1e-5)
+        stepped = tasks.step(made.actions[row : row + 1], "reset").next_observations[0]
+        np.testing.assert_allclose(stepped, made.next_observations[row], atol=2e-3)
+    tasks.close()
+    report = diagnose(table)
+    assert not report.of("error") and not report.of("warning"), report.findings
+    named = path.rename(path.with_name(DATASETS["antmaze-umaze-v2"].file))
+    parts = list(stream(named, rows=30))
+    assert [lengths(part) for part in parts] == [[29], [29]]
+    np.testing.assert_array_equal(np.concatenate([part.observations for part in parts]), made.observations)
+
+
+def test_antmaze_whose_ends_are_not_marked(path: Path):
+    """D4RL #77."""
+    arrays, _ = antmaze([])
+    arrays["observations"][30:, :2] += 3
+    write(path, {**arrays, "timeouts": np.isin(np.arange(60), [20])}, "antmaze")
+    with Hdf5File(path) as file, pytest.raises(InputError, match=r"leaps after 1 rows \(first 29\).*take .* version 2"):
+        adapted(file, DATASETS["antmaze-umaze-v0"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
@@ -16,12 +17,17 @@ import gymnasium
 import h5py
 import minari
 import numpy as np
+import pyarrow
+import pyarrow.dataset
+import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Text
 from minari.data_collector import EpisodeBuffer
 from recordings import assert_same, record
 
 from understudy.datasets import minari as ours
+from understudy.datasets.doctor import diagnose
 from understudy.datasets.minari import claims, open_minari, read_minari, write_minari
 from understudy.robots import InputError, TaskBatch, find_task
 
@@ -61,10 +67,15 @@ class WithState(minari.StepDataCallback):
 
 
 def collect(
-    environment_id: str, name: str, data_format: str = "hdf5", limit: int | None = None, wrap: Any = lambda env: env
+    environment_id: str,
+    name: str,
+    data_format: str = "hdf5",
+    limit: int | None = None,
+    wrap: Any = lambda env: env,
+    **keywords: Any,
 ) -> list[dict[str, Any]]:
     """Record two episodes of random actions by minari's collector; returns its steps, as they were seen here."""
-    bare = wrap(gymnasium.make(environment_id, max_episode_steps=limit))
+    bare = wrap(gymnasium.make(environment_id, max_episode_steps=limit, **keywords))
     environment = minari.DataCollector(bare, step_data_callback=WithState, record_infos=True, data_format=data_format)
     environment.action_space.seed(7)
     steps: list[dict[str, Any]] = []
@@ -100,8 +111,9 @@ def made(name: str, **changes: Any) -> Path:
         "terminations": np.zeros(4, bool),
         "truncations": np.arange(4) == 3,
     }
+    kind = {"data_format": changes.pop("data_format")} if "data_format" in changes else {}
     buffers = [EpisodeBuffer(id=index, **{**episode, **changes}) for index in range(2)]
-    minari.create_dataset_from_buffers(name, buffers, env=gymnasium.make("Hopper-v5"), **spaces)
+    minari.create_dataset_from_buffers(name, buffers, env=gymnasium.make("Hopper-v5"), **spaces, **kind)
     return minari.storage.get_dataset_path(name)
 
 
@@ -143,6 +155,99 @@ def test_a_maze_recorded_by_minari_is_our_maze():
     step = tasks.step(read.actions[:1], "policy")
     np.testing.assert_array_equal(read.next_observations[0], step.next_observations[0])
     tasks.close()
+
+
+@pytest.mark.usefixtures("jax")
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_a_kitchen_recorded_as_minaris_is_gymnasium_robotics_own(data_format: str):
+    """Goals are dictionaries of dictionaries; arguments and limit as of D4RL/kitchen/complete-v2 (Minari's
+    scripts/D4RL/kitchen/create_franka_dataset.py)."""
+    pytest.importorskip("gymnasium_robotics")
+    things = ["microwave", "kettle", "light switch", "slide cabinet"]
+    asked = {"tasks_to_complete": things, "remove_task_when_completed": False, "terminate_on_tasks_completed": False}
+    find_task("FrankaKitchen-v1")
+    steps = collect("FrankaKitchen-v1", "D4RL/kitchen/complete-v2", data_format, limit=12, **asked)
+    read = read_minari("D4RL/kitchen/complete-v2")
+    assert (read.task_name, dict(read.environment_keywords)) == ("FrankaKitchen-v1", asked)
+    seen = [step["observations"] for step in steps]
+    for part, columns in {"achieved_goal": slice(11), "desired_goal": slice(70, 81)}.items():
+        theirs = np.array([np.concatenate([row[part][thing] for thing in sorted(things)]) for row in seen])
+        np.testing.assert_array_equal(read.observations[:, columns], np.float32(theirs))
+    np.testing.assert_array_equal(read.observations[:, 11:70], np.float32([row["observation"] for row in seen]))
+    task = replace(find_task("FrankaKitchen-v1"), keywords=asked)
+    tasks = TaskBatch(task, [300])
+    np.testing.assert_array_equal(read.observations[0], tasks.reset()[0])
+    for row in range(12):
+        step = tasks.step(read.actions[row : row + 1], "policy")
+        np.testing.assert_allclose(read.next_observations[row], step.next_observations[0], atol=1e-5)
+    tasks.close()
+    report = diagnose(open_minari("D4RL/kitchen/complete-v2"))
+    assert not report.of("error") and not report.of("warning"), [finding.message for finding in report.findings]
+
+
+def reorder(path: Path, order: list[int]) -> None:
+    """Write the pieces of a file of Arrow or Parquet in another order, as pyarrow's writer may leave them."""
+    arrow = path.suffix == ".arrow"
+    if arrow:
+        with pyarrow.ipc.open_file(str(path)) as opened:
+            pieces = [pyarrow.Table.from_batches([opened.get_batch(i)]) for i in range(opened.num_record_batches)]
+    else:
+        with pyarrow.parquet.ParquetFile(path) as opened:
+            pieces = [opened.read_row_group(i) for i in range(opened.num_row_groups)]
+    assert sorted(order) == list(range(len(pieces)))
+    write: Any = pyarrow.ipc.new_file if arrow else pyarrow.parquet.ParquetWriter
+    with write(str(path), pieces[0].schema) as file:
+        for index in order:
+            file.write_table(pieces[index])
+
+
+@pytest.mark.parametrize("data_format", ["arrow", "parquet"])
+def test_episodes_of_more_rows_than_a_piece(data_format: str, monkeypatch: pytest.MonkeyPatch):
+    """pyarrow writes 32 768 rows at a time, by its threads in no order; minari reads every piece for an episode."""
+    in_order = functools.partial(pyarrow.dataset.write_dataset, use_threads=False)
+    monkeypatch.setattr(pyarrow.dataset, "write_dataset", in_order)
+    steps, random = 80_000, np.random.default_rng(3)
+    changes: dict[str, Any] = {
+        "observations": np.cumsum(random.normal(size=(steps + 1, 11)), 0).astype(np.float32),
+        "actions": np.full((steps, 3), 0.5, np.float32), "rewards": np.arange(steps, dtype=float),
+        "terminations": np.zeros(steps, bool), "truncations": np.arange(steps) == steps - 1,
+        "infos": {"qpos": random.normal(size=(steps + 1, 6)), "told": [{"how": "many"}] * (steps + 1)},
+    }  # fmt: skip
+    path = made("long-v0", data_format=data_format, observation_space=Box(-np.inf, np.inf, (11,)), **changes)
+    theirs = next(iter(minari.load_dataset("long-v0").iterate_episodes()))
+    assert len(theirs.rewards) == 32_767, "minari reads them whole: leave them to it"
+    files = sorted((path / "data").rglob(f"*.{data_format}"))
+    assert len(files) == 2
+
+    def check() -> None:
+        table = open_minari(path)
+        assert table.raw("metadata/episode_lengths").tolist() == [steps, steps]
+        np.testing.assert_array_equal(table.raw("observations")[steps:], changes["observations"][:-1])
+        np.testing.assert_array_equal(table.raw("infos/qpos")[:steps], changes["infos"]["qpos"][:-1])
+        np.testing.assert_array_equal(table.raw("infos/final_observations")[1], changes["observations"][-1])
+        assert table.raw("rewards")[steps - 1] == steps - 1 and table.raw("timeouts").sum() == 2
+        assert "infos/told" not in table
+
+    check()
+    for file in files:
+        reorder(file, [0, 2, 1])
+    check()
+    reorder(files[1], [2, 0, 1])  # the first two have changed places
+    with pytest.raises(InputError, match=r"episode 1 is stored in pieces of 32768 rows, whose order is lost"):
+        open_minari(path)
+
+
+def test_long_episodes_are_not_written_in_pieces():
+    whole = record("hopper", 1)
+    rows = np.resize(np.arange(len(whole)), 32_768)
+    long = replace(
+        whole,
+        **{name: getattr(whole, name)[rows] for name in ("observations", "actions", "next_observations", "rewards")},
+        terminated=np.zeros(32_768, bool), truncated=np.zeros(32_768, bool), times=np.arange(32_768), states=None,
+        episode_returns=np.array([1.0]), episode_lengths=np.array([32_768]), episode_terminated=np.array([False]),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="whose order minari does not keep in arrow: choose hdf5"):
+        write_minari("ours/long-v1", long, data_format="arrow")
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])

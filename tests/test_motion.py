@@ -62,6 +62,25 @@ def test_degrees_for_radians(task: str, episodes: int) -> None:
     assert {"order", "units", "beyond-range"} & alarms(task, {**sound, "observations": other_order}).keys()
 
 
+def test_angles_seen_as_cosine_and_sine() -> None:
+    """Reacher's two joints, whose velocities, or angles before the cosine was taken, may have been in degrees."""
+    motion = Motion.of(World.of(find_task("reacher")))
+    assert (motion.turns, motion.speed) == ({0: 2, 1: 3}, {0: 6, 1: 7}) and motion.names == {0: "joint0", 1: "joint1"}
+    assert motion.moving[[0, 1, 2, 3, 6, 7]].all()
+    sound = columns("reacher", 4)
+    fast = sound["observations"].copy()
+    fast[:, 6:8] = np.rad2deg(fast[:, 6:8])
+    assert np.abs(fast[:, 6:8]).max() > 10  # which some tasks cut, but not this one
+    assert "(degrees for radians?)" in alarms("reacher", {**sound, "observations": fast})["units"]
+    of_degrees = sound["observations"].copy()
+    angles = np.rad2deg(np.arctan2(of_degrees[:, 2:4], of_degrees[:, :2]))
+    of_degrees[:, :2], of_degrees[:, 2:4] = np.cos(angles), np.sin(angles)
+    assert {"units", "order"} & alarms("reacher", {**sound, "observations": of_degrees}).keys()
+    plain = sound["observations"].copy()
+    plain[:, :2] = np.arctan2(plain[:, 2:4], plain[:, :2])  # the angle in its cosine's place
+    assert "no cosine and sine" in alarms("reacher", {**sound, "observations": plain})["units"]
+
+
 def test_rows_in_another_order() -> None:
     sound = columns("halfcheetah", 3)
     assert "correlation of -0.9" in alarms("halfcheetah", {k: column[::-1] for k, column in sound.items()})["order"]

@@ -366,7 +366,8 @@ def test_other_simulators_are_named(hopper: Demonstrations, tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("kitchen-mixed-v0", "does not say on which environment it was recorded; give the task"),
+        ("kitchen-mixed-v0", "must have rows of 60 numbers for D4RL's kitchen"),
+        ("flow-ring-random-v0", "does not say on which environment it was recorded; give the task"),
         ("maze2d-umaze-v1", "'infos/goal' is missing, without which a maze says nothing"),
         ("walker2d-medium-v2", "must have rows of 17 numbers for task walker2d .*; it was recorded on Walker2d-v2"),
     ],
