@@ -20,7 +20,7 @@ FOOT_RADIUS = 0.022  # m
 LOWEST, STEEPEST = 0.18, 0.7  # m of the trunk's middle above the floor; cosine of its tilt
 FIRST_SWING = np.array([1.0, -1.0, -1.0, 1.0])  # the diagonal of the front left leg swings first
 _SPREAD = 0.05  # rad and m/s of the initial state, to each side
-_ALIVE, _SIDE, _TURN, _TILT, _GAIT, _HASTE = 0.5, 0.5, 0.1, 0.5, 1.0, 0.02  # weights of the reward's parts
+_ALIVE, _SIDE, _TURN, _TILT, _GAIT, _HASTE = 0.5, 0.5, 0.5, 0.5, 1.0, 0.02  # weights of the reward's parts
 _AXES = ("x", "y", "z")
 
 
@@ -34,7 +34,7 @@ class Quadruped(MujocoEnv):
     says them all.
 
     The reward of a step is 0.5 for being up, plus 1 at the right speed and less in proportion to the difference (0 at
-    rest, no less than −1), less 0.5 a m/s sideways, 0.1 a rad/s of turning, 0.5 (1 − cos tilt), how far feet are off
+    rest, no less than −1), less 0.5 a m/s sideways, 0.5 a rad/s of turning, 0.5 (1 − cos tilt), how far feet are off
     the trot (their heights from those of a swing 6 cm high in its half of the cycle and of the floor in the other, on
     average, in units of 6 cm) and a fiftieth of the mean square of what targets moved by, in units of a tenth of a rad.
     """

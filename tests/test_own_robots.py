@@ -13,7 +13,7 @@ from understudy.imitation.recording import record
 from understudy.imitation.resets.recorded import states_problem
 from understudy.robots import Disturbances, InputError, Snapshot, Task, TaskBatch, find_task, observation_parts, place
 from understudy.robots.arm_scripts import InverseKinematics
-from understudy.robots.quadruped import CLEARANCE, LEGS, SPEED, STANCE
+from understudy.robots.quadruped import CLEARANCE, FOOT_RADIUS, LEGS, SPEED, STANCE
 from understudy.robots.quadruped_script import leg_angles, track
 
 OURS = ("quadruped", "arm-reach", "arm-push")
@@ -62,7 +62,7 @@ def test_it_stands_still_and_in_nothing(name: str) -> None:
     environment = made(name)
     model, data = environment.model, environment.data
     hold = STANCE if name == "quadruped" else np.zeros(6)
-    for _ in range(8 * environment.metadata["render_fps"]):  # a stance on soft motors takes seconds to settle
+    for _ in range(12 * environment.metadata["render_fps"]):  # a stance on soft motors takes seconds to settle
         environment.step(hold)
     before = data.qpos.copy()
     for _ in range(environment.metadata["render_fps"]):
@@ -176,6 +176,17 @@ def test_a_quadrupeds_reward_by_hand() -> None:
     off = np.abs(heights - [CLEARANCE, 0, 0, CLEARANCE]).mean() / CLEARANCE
     assert 0.4 < off < 0.6
     assert parts["gait"] == pytest.approx(-off)
+
+
+def test_feet_stay_on_the_floor_however_hard_they_step() -> None:
+    environment, generator = made("quadruped"), np.random.default_rng(0)
+    floor, deepest = environment.model.geom("floor").id, 0.0
+    for _ in range(600):
+        fallen = environment.step(generator.uniform(environment.action_space.low, environment.action_space.high))[2]
+        deepest = max([deepest, *(-contact.dist for contact in environment.data.contact if floor in contact.geom)])
+        if fallen:
+            environment.reset()
+    assert 0 < deepest < 0.6 * FOOT_RADIUS
 
 
 def test_a_quadruped_that_lies_has_fallen_and_facing_elsewhere_changes_nothing() -> None:
