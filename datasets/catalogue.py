@@ -70,7 +70,9 @@ def load(
         task = find_task(task)
     names = [name] if isinstance(name, (str, Path)) else list(name)
     if weights and len(weights) != len(names):
-        raise InputError(f"there are {len(weights)} weights for {len(names)} sources: give one for each")
+        given = f"{len(weights)} weight{'s' if len(weights) != 1 else ''}"
+        of = f"{len(names)} source{'s' if len(names) != 1 else ''}"
+        raise InputError(f"{given} for {of}: give one for each, and none for offline data")
     if any(weight < 1 or weight != int(weight) for weight in weights):
         raise InputError(f"weights {list(weights)}: whole numbers above 0 are expected, how often each source is there")
     selection = _Selection(episodes, every, rows, min_return)
@@ -140,7 +142,8 @@ class _Examination:
         """Errors: :class:`InputError` for errors, and warnings if ``strict``."""
         report = diagnose(table, self.task, name=self.name, physics=False)
         for finding in (*report.of("error"), *report.of("warning")):
-            message = f"{table.path}: {finding.message}"
+            path = f"{table.path}: "
+            message = path + finding.message.removeprefix(path)  # which what a reader refused has already
             if self.strict or finding.severity == "error":
                 raise InputError(f"{message}; understudy inspect says more")
             _log.warning("%s; %s", message, finding.training)

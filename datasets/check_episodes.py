@@ -15,12 +15,14 @@ from .table import all_finite
 _EQUAL = 1e-5  # of a dimension's deviation: what two recordings of one observation may differ by
 # A jump is so many times that percentile of the changes, and seen in so many columns, or a share of them.
 _USUAL, _JUMP, _COLUMNS, _SHARE = 99.5, 5.0, 3, 0.1
+_GOES_ON = 0.25  # share of these columns that change as much as is usual, the same way, just before or after: it moves
 _SETTLING = 5  # rows at the start of an episode, in which a robot falls to its feet
 _FASTER = 3.0  # how much faster than its speeds before and after a joint can have moved
 _ALIKE = 0.5  # of the deviation of all rows: what the first rows of episodes spread by where they are alike
 _ALIKE_EPISODES = 3  # of one length that end in a terminal, before that is strange
 _MANY = 0.02  # share of rows from which on it is no matter of single marks
 _KEPT = "training keeps to the marks"
+_NEVER = f"{REFUSED}, for it would learn from transitions that never were"
 
 
 class Steps:
@@ -28,7 +30,8 @@ class Steps:
 
     ``jump`` (N − 1,) is where a row's state is too far from the one after it for a single step: by positions that moved
     faster than their speeds where both are recorded; otherwise by observations, of which many must change several times
-    as much as is usual at once, since a contact changes a few of them. ``chained`` (N − 1,) is whether a row's next
+    as much as is usual at once, since a contact changes a few of them, and not go on that way, as a thing does that was
+    hit. ``chained`` (N − 1,) is whether a row's next
     observation is the observation of the row after it; none if none are recorded.
     """
 
@@ -58,7 +61,7 @@ class Steps:
 
     def _changes(self, rows: np.ndarray) -> np.ndarray:
         """How much the columns that move change after rows (K, X)."""
-        return np.abs(self._observations[rows + 1] - self._observations[rows])[:, self._moving]
+        return np.abs(self._signed(rows))
 
     def _jumps(self) -> np.ndarray:
         found = np.zeros(max(0, len(self._x) - 1), bool)
@@ -75,8 +78,24 @@ class Steps:
                 with np.errstate(invalid="ignore"):
                     ratios = np.nan_to_num(self._changes(rows) / self._usual[self._moving], posinf=0)
                 far = (ratios.max(1) > _JUMP) & ((ratios > 2).sum(1) >= many)
-                found[rows] = far & (self._x.times_of(rows) >= _SETTLING)
+                rows = rows[far & (self._x.times_of(rows) >= _SETTLING)]
+                found[rows] = ~self._goes_on(rows)
         return found
+
+    def _goes_on(self, rows: np.ndarray) -> np.ndarray:
+        """Whether what changes much after rows (K,) moves on the same way a row earlier or later: nothing jumps so."""
+        usual, here = self._usual[self._moving], self._signed(rows)
+        much = np.abs(here) > 2 * usual
+        on = np.zeros(much.shape, bool)
+        for beside in (rows - 1, rows + 1):
+            inside = (beside >= 0) & (beside < len(self._x) - 1)
+            there = self._signed(np.clip(beside, 0, len(self._x) - 2))
+            on |= inside[:, None] & (there * np.sign(here) > usual)
+        return np.asarray((on & much).sum(1) >= _GOES_ON * much.sum(1))
+
+    def _signed(self, rows: np.ndarray) -> np.ndarray:
+        """How columns that move change after rows (K, X), with the sign."""
+        return (self._observations[rows + 1] - self._observations[rows])[:, self._moving]
 
     def _too_fast(self) -> np.ndarray | None:
         """The rows after which joints moved further than their speeds take them in a step; none where that is not
@@ -124,11 +143,11 @@ def check_boundaries(x: Examined) -> Iterator[Finding]:
     shifted = _shifted(ends, broken)
     if shifted.any():
         message = "ends are marked one row beside the jump to another episode, as at {places}"
-        yield found("off-by-one", "error", shifted, message, "training would learn from transitions that never were")
+        yield found("off-by-one", "error", shifted, message, _NEVER)
         return
     if lost.sum() > max(_MANY * len(x), 3) and chained is not None:
         message = "the next observation is not the observation of the row after it in {places}"
-        yield found("not-following", "error", lost, message, "training would learn from transitions that never were")
+        yield found("not-following", "error", lost, message, _NEVER)
     elif lost.any() and not x.declared:
         marks = "are not marked in 'timeouts'" if "timeouts" in x.columns else "are lost, for there are no 'timeouts'"
         poison = chained is None or "timeouts" not in x.columns
@@ -138,7 +157,7 @@ def check_boundaries(x: Examined) -> Iterator[Finding]:
     elif lost.any():
         check, what = ("jump", "observations jump") if chained is None else ("not-following", "what follows is another")
         message = f"{what} within an episode after {{places}}"
-        yield found(check, "error", lost, message, "training would learn from transitions that never were")
+        yield found(check, "error", lost, message, _NEVER)
     on = np.zeros(len(ends), bool)
     on[_going_on(x, steps, np.flatnonzero(ends & ~x.marked("terminals")[:-1]))] = True
     if on.any():
@@ -198,13 +217,11 @@ def _check_successors(x: Examined, chained: np.ndarray, jump: np.ndarray) -> Ite
     wrong[rows[_known(x, rows)]] = True
     if wrong.any():
         message = "the next observation of an episode's last row is the first of the next episode in {places}"
-        yield found(
-            "from-next-episode", "error", wrong, message, "training would learn from transitions that never were"
-        )
+        yield found("from-next-episode", "error", wrong, message, _NEVER)
     teleport = ~ends & chained & jump
     if teleport.any():
         message = "observations jump within an episode after {places}"
-        yield found("jump", "error", teleport, message, "training would learn from transitions that never were")
+        yield found("jump", "error", teleport, message, _NEVER)
     last, successors = x.bounds[1:] - 1, x.columns["next_observations"]
     repeated = np.zeros(len(x), bool)
     repeated[last] = (successors[last] == x.columns["observations"][last]).all(axis=1)

@@ -38,9 +38,14 @@ _STILL = 50  # rows for which what moves in the task at every step stands still:
 _MOVED = 0.05  # rad or m that something moves meanwhile
 _COLUMNS, _OTHERS = 6, 0.5  # how many others there must be, and the share of them that moves meanwhile
 _FEW, _OFF = 30, 3.0  # rows to tell a unit by, and by which factor it is another
+_UNORDERED = (
+    0.7  # how far a position goes in a step, as a share of how far it goes in any time, if rows are in no order
+)
+_NOISY = 10.0  # times a sensor's noise that a position must go for that
 _AGREE = 0.5  # correlation of moves with speeds, below which nothing is said of a factor
 _BEYOND = 1.0  # rad or m beyond its range that no joint gives way
 _SOME = 0.01  # share of rows that must be
+_FOLLOWS = "training takes what follows for what comes of an action"
 _TREATMENT = "training takes them as they are; in the task they would be others"
 
 
@@ -51,7 +56,7 @@ class Motion:
     ``turns`` has, for hinges whose angle is observed as cosine and sine, these two columns by that of the cosine.
     ``moving`` (O,) are positions and velocities of the robot that change at every step. ``speed`` has, for columns that
     are a position of its, that which is its velocity. ``ranges`` has the limits of joints by column, and ``names`` what
-    joints are called.
+    joints are called. ``noise`` (O,) is by how much the task's own sensors may be off.
     """
 
     moving: np.ndarray
@@ -59,6 +64,7 @@ class Motion:
     ranges: dict[int, tuple[float, float]]
     names: dict[int, str]
     turns: dict[int, int]
+    noise: np.ndarray
 
     @classmethod
     def of(cls, world: World) -> Motion:
@@ -75,14 +81,15 @@ class Motion:
                 actions = random.uniform(-1, 1, (_EPISODES, tasks.spaces.action_size)).astype(np.float32)
                 observed = tasks.step(actions, "policy").next_observations
             model: Any = tasks.environments[0].model
+            noise = np.zeros(observed.shape[1]) + getattr(tasks.environments[0], "noise", 0.0)
         finally:
             tasks.close()
         rows = np.stack(seen)  # (T, E, O)
         flat = rows.reshape(-1, rows.shape[2])
-        of_position = _equal(flat, np.stack(positions).reshape(len(flat), -1))
-        of_velocity = _equal(flat, np.stack(velocities).reshape(len(flat), -1))
         angles = np.stack(positions).reshape(len(flat), -1)
-        of_cosine, of_sine = _equal(flat, np.cos(angles)), _equal(flat, np.sin(angles))
+        of_position = _equal(flat, angles, noise)
+        of_velocity = _equal(flat, np.stack(velocities).reshape(len(flat), -1), noise)
+        of_cosine, of_sine = _equal(flat, np.cos(angles), noise), _equal(flat, np.sin(angles), noise)
         own = np.zeros(rows.shape[2], bool)
         turns = dict[int, int]()
         speed, ranges, names = dict[int, int](), dict[int, tuple[float, float]](), dict[int, str]()
@@ -103,7 +110,9 @@ class Motion:
                 speed[column] = of_velocity[first_speed]
             if model.jnt_limited[joint] and column not in turns:
                 ranges[column] = (float(model.jnt_range[joint][0]), float(model.jnt_range[joint][1]))
-        return cls(own & (np.diff(rows, axis=0) != 0).all((0, 1)), speed, ranges, names, turns)
+        # What noise alone moves in the task, others' recordings may have without it.
+        moving = own & (noise == 0) & (np.diff(rows, axis=0) != 0).all((0, 1))
+        return cls(moving, speed, ranges, names, turns, noise)
 
     def goes_on(self, column: int, observations: np.ndarray, x: Examined) -> bool:
         """Whether, where a column stands still (N, O), what it measures goes on: by its velocity or position if the
@@ -200,6 +209,12 @@ def _check_units(x: Examined, motion: Motion) -> Iterator[Finding]:
         )
         yield Finding("units", "warning", message, _TREATMENT, 2 * len(bad))
         return
+    if _unordered(x, motion, rows, before, after):
+        message = (
+            "positions are as far from what follows them as from any other row of their episode: rows are shuffled"
+        )
+        yield Finding("order", "warning", message, _FOLLOWS)
+        return
     agreements, factors = _moves(x, motion, before, after)
     if agreements and float(np.median(agreements)) < _AGREE:
         message = (
@@ -207,7 +222,7 @@ def _check_units(x: Examined, motion: Motion) -> Iterator[Finding]:
             f"{float(np.median(agreements)):.2f}): rows are shuffled, backwards or left out, columns in another "
             "order, or very noisy"
         )
-        yield Finding("order", "warning", message, "training takes what follows for what comes of an action")
+        yield Finding("order", "warning", message, _FOLLOWS)
         return
     off = {column: factor for column, factor in factors.items() if not 1 / _OFF < factor < _OFF}
     if off:
@@ -254,6 +269,19 @@ def _moves(x: Examined, motion: Motion, before: np.ndarray, after: np.ndarray) -
     return agreements, factors
 
 
+def _unordered(x: Examined, motion: Motion, rows: np.ndarray, before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether positions without velocities (K, O) go no less far in a step than in any other time."""
+    columns = [column for column in motion.names if column not in motion.speed]
+    if not columns:
+        return False
+    episodes = np.searchsorted(x.starts, rows, "right") - 1
+    others = x.starts[episodes] + np.random.default_rng(0).integers(0, x.lengths[episodes])
+    steps = np.abs(after - before)[:, columns].mean(0)
+    far = np.abs(x.columns["observations"][others].astype(np.float64) - before)[:, columns].mean(0)
+    wide = far > _NOISY * motion.noise[columns] + _SAME
+    return bool(wide.any()) and float(np.median(steps[wide] / far[wide])) > _UNORDERED
+
+
 def _moved(motion: Motion, column: int, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """How far a position (N,) moved; one seen as cosine and sine, by the shorter way round."""
     if column not in motion.turns:
@@ -269,15 +297,16 @@ def _no_angles(motion: Motion, rows: np.ndarray) -> list[int]:
     return [cosine for cosine, sums in squares.items() if (np.abs(sums - 1) > _ROUND).mean() > _SOME]
 
 
-def _equal(columns: np.ndarray, numbers: np.ndarray) -> dict[int, int]:
-    """For each number of the simulator (N, S) the column (N, O) that shows it: the number, and its column."""
+def _equal(columns: np.ndarray, numbers: np.ndarray, noise: np.ndarray) -> dict[int, int]:
+    """For each number of the simulator (N, S) the column (N, O) that shows it, give or take its noise (O,): the number,
+    and its column."""
     found: dict[int, int] = {}
     for index in range(numbers.shape[1]):
         number = numbers[:, index : index + 1]
         if number.std() < _SAME:
             continue
         cut = (np.abs(columns) == _CUT) & (np.abs(number) >= _CUT)
-        same = (cut | (np.abs(columns - number) <= _SAME * (1 + np.abs(number)))).mean(0)
+        same = (cut | (np.abs(columns - number) <= _SAME * (1 + np.abs(number)) + noise)).mean(0)
         if same.max() == 1:
             found[index] = int(same.argmax())
     return found

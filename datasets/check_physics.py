@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from typing import Any
 
+import mujoco as _untyped_mujoco
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
@@ -13,6 +15,8 @@ from .examined import Examined
 from .findings import REFUSED, Finding, found
 from .recorded import World, recorded_disturbances
 
+# MuJoCo's compiled module comes without types.
+mujoco: Any = _untyped_mujoco
 STATE_TOLERANCE = 1e-4  # as for resets to recorded states
 _STEP_TOLERANCE = 2e-3  # of a dimension's deviation (or its size), after one step: other versions of one physics pass
 _LAG = 0.1  # of a dimension's deviation: what MuJoCo derives from a state is a substep older in a recording
@@ -37,7 +41,12 @@ def check_physics(x: Examined, *, every_row: bool) -> Iterator[Finding]:
         yield Finding("disturbed", "error", str(error), REFUSED)
         return
     if suffered != world.task.disturbances:
-        yield Finding("disturbed", "note", "its robot was another than the task's, so physics is not compared", "none")
+        yield Finding(
+            "disturbed",
+            "note",
+            "its robot was another than the task's, so physics is not compared",
+            "training takes it as it is",
+        )
         return
     environment = world.task.make()
     try:
@@ -50,13 +59,29 @@ def check_physics(x: Examined, *, every_row: bool) -> Iterator[Finding]:
             )
             return
         rows = np.arange(len(x)) if every_row else _spread(len(x), _SAMPLE)
-        states = list(_check_states(x, bench, rows))
-        yield from states
         trembles = world.task.disturbances.tremble > 0  # what is stored is the action that was meant
-        if not trembles and not any(finding.severity != "note" for finding in states):
-            yield from _check_steps(x, bench, rows)
+        with _unheard():
+            findings = list(_check_states(x, bench, rows))
+            if not trembles and not any(finding.severity != "note" for finding in findings):
+                findings += _check_steps(x, bench, rows)
+        yield from findings
     finally:
         environment.close()
+
+
+@contextlib.contextmanager
+def _unheard() -> Generator[None]:
+    """Keep MuJoCo from writing to the terminal, and to a file where it is, that a state makes no sense: it is found."""
+
+    def nobody(_: str) -> None: ...
+
+    heard = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(nobody)
+    try:
+        with np.errstate(over="ignore"):  # in float32
+            yield
+    finally:
+        mujoco.set_mju_user_warning(heard)
 
 
 class _Bench:

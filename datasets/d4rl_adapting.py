@@ -167,6 +167,8 @@ def _cooked(table: Table, arrays: dict[str, np.ndarray], task: str) -> dict[str,
     try:
         joints, width = len(environment.data.qpos), len(environment.seen)
         seen = table.floats("observations", width, "D4RL's kitchen")
+        if len(seen) == 0:
+            return arrays  # refused by whoever reads them
         if not np.allclose(seen[:, joints:], environment.goal, atol=_SAME_GOAL):
             raise InputError(
                 f"{table.path}: the goal in its observations is not that of {task}, so it is another data set than its "

@@ -45,7 +45,8 @@ def diagnose(
     findings += seen
     known = DATASETS.get(str(table.attributes().get("d4rl")))
     if known is not None and known.fit.task is not None and physics and known.family in _OTHERWISE:
-        findings.append(Finding("d4rl", "note", f"{known.name} and the task here: {known.fit.remark}", "none"))
+        message = f"{known.name} and the task here: {known.fit.remark}"
+        findings.append(Finding("d4rl", "note", message, "training takes them as they are"))
     if x is not None:
         findings += _checks(x, name or table.path.name, physics=physics, every_row=every_row)
     if physics and world is not None and not any(finding.severity == "error" for finding in findings):

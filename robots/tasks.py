@@ -6,8 +6,11 @@ Gymnasium MuJoCo environment (``HumanoidStandup-v5``) is a task.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
+import io
+import logging
 from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
@@ -30,6 +33,8 @@ from .inner import Inner
 from .navigation import Controller, GoesToGoal, Map, Wanders, radius_of
 from .quadruped_script import Trots
 from .slalom import Dodges
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,11 +302,15 @@ def _register(environment_id: str) -> None:
     if not environment_id.startswith(_ROBOTICS) or known:
         return
     try:
-        importlib.import_module("gymnasium_robotics")
+        with contextlib.redirect_stderr(io.StringIO()) as news:  # of all its tasks, whichever is asked for
+            importlib.import_module("gymnasium_robotics")
     except ImportError as error:
         raise InputError(
             f"task {environment_id}: gymnasium-robotics is not installed ({error}): pip install 'understudy[robots]'"
         ) from error
+    told = news.getvalue().strip()
+    if told:
+        _log.log(logging.WARNING if environment_id in told else logging.INFO, "gymnasium-robotics: %s", told)
 
 
 def _newer(environment_id: str) -> str:

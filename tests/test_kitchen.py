@@ -215,6 +215,26 @@ def test_inspected_learned_from_and_evaluated(tmp_path: Path, capsys: pytest.Cap
     assert "actions are for whole control periods: give lockstep=true" in capsys.readouterr().err
 
 
+def test_files_that_are_not_what_they_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / COMPLETE
+    seen = write(path, [60, 60])
+
+    def told(rows: np.ndarray) -> str:
+        write(path, [60, 60], observations=rows)
+        inspect_main([str(path)])
+        return " ".join(capsys.readouterr().out.split())
+
+    shuffled = np.random.default_rng(0).permutation(120)
+    assert "WARNING order: positions are as far from what follows them as from any other row" in told(seen[shuffled])
+    degrees = seen.copy()
+    degrees[:, :9] = np.rad2deg(degrees[:, :9])
+    assert "columns 0 (robot:panda0_joint1), 1 (robot:panda0_joint2)" in told(degrees)
+    write(path, [0])
+    assert inspect_main([str(path)]) == 1
+    with pytest.raises(InputError, match="'observations' has no rows"):
+        load(path)
+
+
 def test_its_own_recordings_are_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_d4rl(tmp_path / "own.hdf5", record("kitchen", 2, limit=40))
     assert inspect_main([str(tmp_path / "own.hdf5"), "--json"]) == 0

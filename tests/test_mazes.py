@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +240,27 @@ def test_without_the_extra_a_maze_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(gymnasium, "registry", {})
     with pytest.raises(InputError, match=r"pip install 'understudy\[robots\]'"):
         find_task("pointmaze").make()
+
+
+def test_news_of_gymnasium_robotics_are_for_whom_they_are_about(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It prints them when it is imported, whatever one wants of it."""
+    original = importlib.import_module
+
+    def telling(name: str, package: str | None = None) -> Any:
+        if name == "gymnasium_robotics":
+            print("understudy/D4rlAntMaze-v0 was mended", file=sys.stderr)
+        return original(name, package)
+
+    monkeypatch.setattr("importlib.import_module", telling)
+    with caplog.at_level("WARNING"):
+        find_task("AntMaze_UMaze-v5").make().close()
+        find_task("kitchen").make().close()
+        assert caplog.text == ""
+        find_task("d4rl-antmaze-umaze").make().close()
+    assert "gymnasium-robotics: understudy/D4rlAntMaze-v0 was mended" in caplog.text
+    assert capsys.readouterr().err == ""
 
 
 def test_evaluations_count_successes() -> None:

@@ -108,6 +108,45 @@ def test_columns_that_stand_still() -> None:
     assert "frozen" not in alarms("halfcheetah", {**sound, "observations": still})
 
 
+def test_what_was_hit_moves_and_does_not_jump() -> None:
+    """A thing of four columns flies off for some rows; rows from elsewhere come and go in one step."""
+    random = np.random.default_rng(0)
+    observations = np.cumsum(random.uniform(-0.01, 0.01, (1000, 12)), axis=0).astype(np.float32)
+    flies = np.array([0.3, -0.2, 0.3, 0.2], np.float32)
+    observations[500:504, 8:] += np.arange(1, 5, dtype=np.float32)[:, None] * flies
+    observations[504:, 8:] += 4 * flies
+    arrays = {
+        "observations": observations,
+        "actions": random.uniform(-1, 1, (1000, 2)).astype(np.float32),
+        "terminals": np.arange(1000) % 500 == 249,
+        "timeouts": np.zeros(1000, bool),
+    }
+    assert "lost-ends" not in checks(arrays)
+    observations[100, 8:] += 2
+    assert "by the jumps after 2 of 999 rows (99 and 100)" in checks(arrays)["lost-ends"]
+
+
+def checks(arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    """Of no task."""
+    table = MemoryTable(Path("mine.hdf5"), arrays, {}, "d4rl")
+    return {finding.check: finding.message for finding in diagnose(table, physics=False).findings}
+
+
+def test_states_that_make_no_sense_are_found_and_the_simulator_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where MuJoCo would write a file
+    arrays = columns("hopper", 2)
+    seen = arrays["observations"].copy()
+    seen[:, 5:] = 10  # at which the task cuts velocities
+    where = np.pad(seen[:, :5].astype(np.float64), ((0, 0), (1, 0)))
+    arrays |= {"observations": seen, "infos/qpos": where, "infos/qvel": np.full_like(where, 1e12)}
+    table = MemoryTable(Path("mine.hdf5"), arrays, {"env_id": "Hopper-v5", "env_kwargs": "{}"}, "d4rl")
+    assert "dynamics" in {finding.check for finding in diagnose(table).findings}
+    told = capfd.readouterr()
+    assert (told.out, told.err, list(tmp_path.iterdir())) == ("", "", [])
+
+
 def test_time_limits_told_as_falls() -> None:
     sound = columns("hopper", 8)
     whole = record("halfcheetah", 3)

@@ -112,10 +112,13 @@ def test_several_sources(tmp_path: Path, hopper: Demonstrations) -> None:
     assert len(load(both, episodes=1).starts) == 2  # of each
     twice = load(both, weights=[1, 2], episodes=1)
     assert twice.starts.tolist() == (np.arange(3) * hopper.episode_lengths[0]).tolist()
-    with pytest.raises(InputError, match="1 weights for 2 sources"):
+    with pytest.raises(InputError, match="1 weight for 2 sources: give one for each"):
         load(both, weights=[2])
     with pytest.raises(InputError, match="whole numbers above 0"):
         load(both, weights=[0, 1])
+    with pytest.raises(InputError) as refused:
+        load(tmp_path / "a.hdf5", task="reacher", examine=True)
+    assert str(refused.value).count("a.hdf5") == 1 and "was recorded on Hopper-v5" in str(refused.value)
     write_d4rl(tmp_path / "c.hdf5", record("reacher", 1))
     with pytest.raises(InputError, match="are of different environments"):
         load([tmp_path / "a.hdf5", tmp_path / "c.hdf5"])
