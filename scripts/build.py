@@ -175,7 +175,8 @@ def resolve_data(config: dict[str, Any]) -> None:
     task = find_task(_text(config, "task"))
     names = sorted(name for name in bundled() if name.startswith(f"{task.name}-"))
     if not names:
-        raise InputError(f"no demonstrations are bundled for task {task.name}: give data=<file>")
+        scripts = [f", or record some: understudy record {name} task={task.name} out=<file>" for name in task.scripts]
+        raise InputError(f"no demonstrations are bundled for task {task.name}: give data=<file>{''.join(scripts[:1])}")
     expert = f"{task.name}-expert"
     config["data"]["name"] = expert if expert in names else names[0]
 

@@ -114,7 +114,7 @@ def _split(
     # A path can have an equals sign of its own: sweeps name their directories after options.
     if positional is not None and not argument.startswith("-") and (not equals or Path(argument).exists()):
         return positional, argument
-    if equals and key.isidentifier():
+    if equals and key.replace(".", "_").isidentifier():
         raise InputError(f"{command} has no option {key!r}: {nearest(key, fields)}")
     plain = key.lstrip("-").replace("-", "_")
     known = plain in fields

@@ -67,6 +67,7 @@ def test_a_path_may_look_like_an_option(tmp_path: Path, monkeypatch: pytest.Monk
         (("here", "there"), "place= is given twice"),
         (("here", "noise=1", "noise=2"), "noise= is given twice"),
         (("here", "epsodes=3"), "do has no option 'epsodes': did you mean episodes"),
+        (("here", "disturbances.noise=3"), "do has no option 'disturbances.noise'"),
         (("here", "--episodes", "3"), "write episodes=VALUE"),
         (("here", "--episodes=3"), "write episodes=3"),
         (("here", "-v"), "understudy do --help"),
