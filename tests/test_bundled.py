@@ -57,7 +57,7 @@ def test_auto_is_what_is_bundled_for_the_task(monkeypatch: pytest.MonkeyPatch) -
     assert resolved("hopper") == "hopper-expert"
     assert resolved("ant") == "ant-x"
     assert resolved("ant", "mine.hdf5") == "mine.hdf5"
-    with pytest.raises(InputError, match="no demonstrations are bundled for task walker2d: give data=<file>$"):
+    with pytest.raises(InputError, match=r"no demonstrations are bundled for task walker2d: give data=<file>$"):
         resolved("walker2d")
-    with pytest.raises(InputError, match="understudy record expert task=slalom out=<file>$"):
+    with pytest.raises(InputError, match=r"understudy record expert task=slalom out=<file>$"):
         resolved("slalom")
