@@ -177,6 +177,23 @@ def test_bent_it_is_the_softplus_of_the_scores_relative_to_that_of_an_end() -> N
         ScoreConfig(standardise="batch", absorbing=False, form="softplus")
 
 
+def test_each_level_has_a_vote_of_the_same_weight() -> None:
+    """tanh(d / 2m) of each level's difference d, by hand, and no more than 1 however far from all data a row is."""
+    reward = make(levels=3, absorbing=False)
+    plain = make(levels=3, absorbing=False, standardise="none")
+    expert, learner = normal_rows(0.0, 1), normal_rows(1.0, 2)
+    for each in (reward, plain):
+        each.update(expert, learner, shares(0.0, 0.0), Generators(range(RUNS)))
+    shown = expert.first(128).joined(learner.first(128))
+    gaps = torch.cat([gaps for _, gaps in plain._gaps(shown)], 1).detach()  # pyright: ignore[reportPrivateUsage]
+    sizes = gaps.abs().median(-1).values
+    torch.testing.assert_close(reward.level_size, sizes)  # the first update sets them whole
+    torch.testing.assert_close(reward.scores(shown).detach(), (gaps / (2 * sizes[..., None])).tanh().mean(1))
+    far = normal_rows(50.0, 3)
+    assert plain.scores(far).abs().max() > 10
+    assert reward.scores(far).abs().max() <= 1
+
+
 def test_standardised_by_its_batch_a_reward_does_not_see_a_constant_and_by_its_spread_it_does() -> None:
     """So the released way makes falling free: what follows an end is worth as much as an average state."""
     for how, moves in (("batch", False), ("spread", True)):

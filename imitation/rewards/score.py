@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -41,7 +41,8 @@ class ScoreConfig:
     from where it stood, one step per ``update_every`` agent updates on ``batch_size`` of the newest ``recent_rows``.
 
     ``standardise`` says how the reward gets its size: ``spread`` divides it by a slow average of its deviation, and
-    keeps its zero; ``batch`` takes the batch's mean off, too, as the released code does, which makes an early end free;
+    keeps its zero; ``levels`` does so when each noise level has had a vote between −1 and 1 (:class:`ScoreReward`);
+    ``batch`` takes the batch's mean off, too, as the released code does, which makes an early end free;
     ``none`` leaves it. ``absorbing`` treats an early end as a state that lasts for ever, worth an extreme of the scores
     seen (see :class:`ScoreReward`). ``form`` bends the reward, or not: ``softplus`` of ``sharpness`` times it is next
     to nothing for whatever the learner does more than the expert, as a classifier's is. ``scale`` multiplies the
@@ -63,7 +64,7 @@ class ScoreConfig:
     batch_size: int = 512
     update_every: int = 10
     recent_rows: int | None = None
-    standardise: Literal["spread", "batch", "none"] = "spread"
+    standardise: Literal["levels", "spread", "batch", "none"] = "levels"
     absorbing: bool = True
     form: Literal["linear", "softplus"] = "linear"
     sharpness: float = 4.0
@@ -91,6 +92,11 @@ class ScoreReward(nn.Module):
     The expectation is over ``levels`` stratified times a row, with the same noise for both predictors. The noise is
     drawn anew with each update of the reward, and not with each batch: what a batch is worth is a function of it.
 
+    Where neither predictor was ever taught, errors have no bound and grow fastest at the lowest noise levels. Summed as
+    they are, these drown the high levels, which alone reach from where the learner is to where the expert is, and the
+    learner stands still near the expert's mean. With ``levels`` each level's difference d becomes tanh(d / 2m), where m
+    is a slow average of the median |d| of that level, so that all levels count alike.
+
     A score does not say how often a state far from all others is visited, so an absorbing state (where an early end
     leads, for ever) has no score of its own here. As with moment matching, it lies between the extremes of the scores
     seen (:func:`~.base.between_extremes`), the outermost 5 % left out. Rewards are relative to it, so that an ended
@@ -103,6 +109,7 @@ class ScoreReward(nn.Module):
     noise: Tensor
     when: Tensor
     spread: Tensor
+    level_size: Tensor
     absorbing: Tensor
     reach: Tensor
     updates: Tensor
@@ -128,6 +135,7 @@ class ScoreReward(nn.Module):
         self.register_buffer("noise", torch.zeros(runs, config.levels, NOISE_ROWS, size))
         self.register_buffer("when", torch.zeros(runs, config.levels, NOISE_ROWS, dtype=torch.int64))
         self.register_buffer("spread", torch.ones(runs))
+        self.register_buffer("level_size", torch.ones(runs, config.levels))
         self.register_buffer("absorbing", torch.zeros(runs))
         self.register_buffer("reach", torch.zeros(runs, 2))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -175,16 +183,23 @@ class ScoreReward(nn.Module):
         return Adam(predictor.stacks(), self.config.learning_rate, weight_decay=self.config.weight_decay)
 
     def scores(self, batch: Batch) -> Tensor:
-        """The learner's error less the expert's (R, B) of a batch."""
+        """The learner's error less the expert's (R, B) of a batch, by each level as it is or by its vote."""
+        total = torch.zeros(batch.rewards.shape, device=batch.rewards.device)
+        for some, gaps in self._gaps(batch):
+            if self.config.standardise == "levels":
+                gaps = (gaps / (2 * self.level_size[:, some, None])).tanh()
+            total = total + gaps.sum(1)
+        return total / self.config.levels
+
+    def _gaps(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Some levels (L,) after others, and the learner's error less the expert's (R, L, B) at each."""
         rows = self.inputs(batch)
         which = torch.arange(rows.shape[-2], device=rows.device) % NOISE_ROWS
-        total = torch.zeros(rows.shape[:-1], device=rows.device)
         for some in torch.arange(self.config.levels, device=rows.device).split(_TOGETHER):
             every = rows.repeat(1, len(some), 1)  # level after level, each with all rows
             noise, when = (kept[:, some][:, :, which].flatten(1, 2) for kept in (self.noise, self.when))
             gap = self.learner.squares(every, noise, when) - self.expert.squares(every, noise, when)
-            total = total + gap.mean(-1).unflatten(1, (len(some), -1)).sum(1)
-        return total / self.config.levels
+            yield some, gap.mean(-1).unflatten(1, (len(some), -1))
 
     @torch.no_grad()
     def relabel(self, batch: Batch) -> Tensor:
@@ -223,8 +238,12 @@ class ScoreReward(nn.Module):
         self._draw(generators)
         self.updates += 1
         with torch.no_grad():
-            of_expert, of_learner = self.scores(expert.first(_TRACKED)), self.scores(learner.first(_TRACKED))
-            both = torch.cat((of_expert, of_learner), -1)
+            shown = expert.first(_TRACKED)
+            rows, size = shown.joined(learner.first(_TRACKED)), shown.rewards.shape[1]
+            if self.config.standardise == "levels":
+                self._set_level_sizes(rows)
+            both = self.scores(rows)
+            of_expert, of_learner = both[:, :size], both[:, size:]
             self._set_scale(both, ended)
         low, high = both.aminmax(dim=-1)
         return {
@@ -262,10 +281,17 @@ class ScoreReward(nn.Module):
         uniform = torch.zeros_like(uniform) if self.config.grid else uniform
         self.when.copy_(stratified_times(uniform, self.config.last_time))
 
+    def _set_level_sizes(self, rows: Batch) -> None:
+        """Follow how large each level's differences are on rows (R, B)."""
+        rate = max(_SPREAD_RATE, 1 / float(self.updates))
+        for some, gaps in self._gaps(rows):
+            sizes = gaps.abs().median(-1).values.clamp(min=1e-6)
+            self.level_size[:, some] = self.level_size[:, some].lerp(sizes, rate)
+
     def _set_scale(self, scores: Tensor, ended: tuple[Tensor, Tensor]) -> None:
         """Follow the scores' (R, B) deviation and range."""
         rate = max(_SPREAD_RATE, 1 / float(self.updates))
-        if self.config.standardise == "spread":
+        if self.config.standardise in ("levels", "spread"):
             self.spread.lerp_(scores.std(-1).clamp(min=1e-6), rate)
         low, high = (scores.quantile(share, -1) for share in (_TAIL, 1 - _TAIL))
         self.absorbing.copy_(between_extremes(*steady(self.reach, low, high, scores, rate), *ended))
@@ -277,4 +303,5 @@ class ScoreReward(nn.Module):
     def set_training_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`training_state`."""
         stacks = [*self.expert.stacks(), *self.learner.stacks()]
-        set_module_state(self, self.optimiser, stacks, {"network.reach": self.reach, **state})
+        kept = {f"network.{name}": getattr(self, name) for name in ("reach", "level_size")}
+        set_module_state(self, self.optimiser, stacks, {**kept, **state})
