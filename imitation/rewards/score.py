@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -184,12 +184,14 @@ class ScoreReward(nn.Module):
 
     def scores(self, batch: Batch) -> Tensor:
         """The learner's error less the expert's (R, B) of a batch, by each level as it is or by its vote."""
-        total = torch.zeros(batch.rewards.shape, device=batch.rewards.device)
-        for some, gaps in self._gaps(batch):
-            if self.config.standardise == "levels":
-                gaps = (gaps / (2 * self.level_size[:, some, None])).tanh()
-            total = total + gaps.sum(1)
-        return total / self.config.levels
+        return self._combined(self._gaps(batch))
+
+    def _combined(self, levels: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """One score (R, B) from what :meth:`_gaps` gives."""
+        every = torch.cat([gaps for _, gaps in levels], 1)
+        if self.config.standardise == "levels":
+            every = (every / (2 * self.level_size[..., None])).tanh()
+        return every.mean(1)
 
     def _gaps(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """Some levels (L,) after others, and the learner's error less the expert's (R, L, B) at each."""
@@ -239,10 +241,10 @@ class ScoreReward(nn.Module):
         self.updates += 1
         with torch.no_grad():
             shown = expert.first(_TRACKED)
-            rows, size = shown.joined(learner.first(_TRACKED)), shown.rewards.shape[1]
+            levels, size = list(self._gaps(shown.joined(learner.first(_TRACKED)))), shown.rewards.shape[1]
             if self.config.standardise == "levels":
-                self._set_level_sizes(rows)
-            both = self.scores(rows)
+                self._set_level_sizes(levels)
+            both = self._combined(levels)
             of_expert, of_learner = both[:, :size], both[:, size:]
             self._set_scale(both, ended)
         low, high = both.aminmax(dim=-1)
@@ -281,10 +283,10 @@ class ScoreReward(nn.Module):
         uniform = torch.zeros_like(uniform) if self.config.grid else uniform
         self.when.copy_(stratified_times(uniform, self.config.last_time))
 
-    def _set_level_sizes(self, rows: Batch) -> None:
-        """Follow how large each level's differences are on rows (R, B)."""
+    def _set_level_sizes(self, levels: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Follow how large each level's differences are."""
         rate = max(_SPREAD_RATE, 1 / float(self.updates))
-        for some, gaps in self._gaps(rows):
+        for some, gaps in levels:
             sizes = gaps.abs().median(-1).values.clamp(min=1e-6)
             self.level_size[:, some] = self.level_size[:, some].lerp(sizes, rate)
 
