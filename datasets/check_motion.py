@@ -38,9 +38,7 @@ _STILL = 50  # rows for which what moves in the task at every step stands still:
 _MOVED = 0.05  # rad or m that something moves meanwhile
 _COLUMNS, _OTHERS = 6, 0.5  # how many others there must be, and the share of them that moves meanwhile
 _FEW, _OFF = 30, 3.0  # rows to tell a unit by, and by which factor it is another
-_UNORDERED = (
-    0.7  # how far a position goes in a step, as a share of how far it goes in any time, if rows are in no order
-)
+_UNORDERED = 0.7  # the share of how far a position is from any row that a step is, at least, if rows are shuffled
 _NOISY = 10.0  # times a sensor's noise that a position must go for that
 _AGREE = 0.5  # correlation of moves with speeds, below which nothing is said of a factor
 _BEYOND = 1.0  # rad or m beyond its range that no joint gives way
