@@ -182,12 +182,14 @@ class FailedCellsError(InputError):
 def _matrix(directory: Path, plan: Plan, old: Matrix | None) -> Matrix:
     from ..imitation.run_log import commit, versions
 
+    command = ["understudy", *sys.argv[1:]]
     if old is not None:
         check_same(old.plan, plan)
         old.plan = plan
+        old.note_command(command)
         return old
     about = {
-        "command": ["understudy", *sys.argv[1:]],
+        "command": command,
         "versions": versions(),
         "commit": commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -246,15 +246,17 @@ def test_finished_trainings_are_imported_if_their_settings_hold(
 
 
 def test_what_is_to_be_published_names_no_folder_and_is_small(
-    whole: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [tmp_path / "runs" / str(index) for index in range(2)]
     for name, run in zip(outcome(whole), runs, strict=True):
         shutil.copytree(whole / "cells" / name, run)
     target = tmp_path / "published"
     assert main(["import", str(runs[0]), f"directory={target}", "any_commit=true", "publish=true", "quiet=true"]) == 0
-    # What comes later is taken in the same way.
+    # What comes later is taken in the same way, and its command is told with the first.
+    monkeypatch.setattr("sys.argv", ["understudy", "compare", "import", str(runs[1])])
     assert main(["import", str(runs[1]), f"directory={target}", "any_commit=true", "quiet=true"]) == 0
+    assert "understudy compare import 1\n" in (target / "report" / "report.md").read_text()
     files = [path for path in target.rglob("*") if path.is_file() and path.name != ".lock"]
     for path in files:
         assert str(data_file.parent) not in path.read_text() and str(tmp_path) not in path.read_text(), path

@@ -158,8 +158,7 @@ def _ours(task: str, results: Sequence[LearnerResult]) -> list[str]:
 
 def _repeat(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block]:
     yield Heading("To repeat it")
-    about = matrix.about
-    yield Code(_command(about["command"]))
+    yield Code("\n".join(map(_command, matrix.commands)))
     cells = [cell for result in results for cell in result.cells]
     yield Paragraph(
         "The trainings by themselves, each with its commit and the hash of its result. Of files and folders only "

@@ -147,6 +147,16 @@ class Matrix:
         values = {"format": FORMAT, "version": VERSION, "about": self.about, "plan": self.plan.to_json()}
         write_json(self.directory / "compare.json", {**values, "cells": cells})
 
+    @property
+    def commands(self) -> list[list[str]]:
+        """The command that began the comparison, and those that went on with it."""
+        return [self.about["command"], *self.about.get("later_commands", ())]
+
+    def note_command(self, command: list[str]) -> None:
+        """Keep one that goes on with it, unless it was given before."""
+        if command not in self.commands:
+            self.about["later_commands"] = [*self.commands[1:], command]
+
     def add(self, cell: Cell, **notes: Any) -> None:
         """A new cell."""
         self.cells[cell.name], self.notes[cell.name] = cell, {"attempts": 0, "error": None, **notes}
