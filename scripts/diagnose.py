@@ -143,10 +143,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tell(diagnosis: Diagnosis, options: Any) -> None:
+    from ..imitation.comparison.document import without_folders
     from ..imitation.files import write_json
     from ..imitation.run_log import commit, versions
 
-    values = {**dataclasses.asdict(diagnosis), "command": ["understudy", *sys.argv[1:]]}
+    # It becomes part of reports, which are published.
+    command = without_folders(["understudy", *sys.argv[1:]])
+    values = {**dataclasses.asdict(diagnosis), "command": command}
     if options.directory is not None:
         about = {"versions": versions(), "commit": commit()}
         write_json(options.directory / "diagnosis.json", {**values, **about})

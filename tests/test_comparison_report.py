@@ -49,6 +49,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("report") / "comparison"
     matrix = finished_matrix(directory, ("hopper", "walker2d"))
     diagnoses = {"title": "Drift", "verdict": "None <moves>.", "caption": "c", "columns": ["a"], "rows": [["1"]]}
+    diagnoses["command"] = ["understudy", "diagnose", "drift", "/home/me/it"]
     (directory / "diagnoses" / "drift").mkdir(parents=True)
     (directory / "diagnoses" / "drift" / "diagnosis.json").write_text(json.dumps(diagnoses))
     write_report(matrix)
@@ -68,7 +69,8 @@ def test_the_page_needs_nothing_else(compared: Path) -> None:
     identifiers = [attributes["id"] for _, attributes in elements if attributes.get("id")]
     assert len(identifiers) == len(set(identifiers))
     assert 'name="viewport"' in page and "@media print" in page
-    for said in ("What others report", "Learned rewards", "Demonstrations", "To repeat it", "None &lt;moves&gt;."):
+    for said in ("What others report", "Learned rewards", "Demonstrations", "To repeat it", "None &lt;moves&gt;.",
+                 "understudy diagnose drift it"):  # fmt: skip
         assert said in page
 
 

@@ -79,13 +79,15 @@ def test_a_frozen_reward_stays_as_it_is(make: Make) -> None:
     training.close()
 
 
-def test_drift_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_drift_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["task=hopper", "runs=2", "steps=100", "episodes=2", "hidden=16,16", f"directory={tmp_path}"]
+    monkeypatch.setattr("sys.argv", ["understudy", "diagnose", "drift", *given])
     assert main(["drift", "agents=sac,td3", *given]) == 0
     said = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert set(said["agents"]) == {"sac", "td3"}
     kept = json.loads((tmp_path / "diagnosis.json").read_text())
     assert [row[0] for row in kept["rows"]] == ["sac", "td3"]
+    assert kept["command"][-1] == f"directory={tmp_path.name}"  # reports that have it are published
     assert f"by chance: sac by {kept['rows'][0][4]}, td3 by {kept['rows'][1][4]}." in said["verdict"]
     for found in said["agents"].values():
         assert found["zero"] != found["start"] != found["noise"] != found["zero"]

@@ -121,6 +121,7 @@ def _diagnoses(directory: Path) -> Iterator[Block]:
         yield Paragraph(str(found["verdict"]))
         columns, rows = [str(c) for c in found["columns"]], [[str(c) for c in row] for row in found["rows"]]
         yield Table(str(found["caption"]), columns, rows, f"diagnosis-{path.parent.name}")
+        yield Code(_command(found["command"]))
 
 
 def _anchors(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block]:
