@@ -291,13 +291,15 @@ def retrain(options: RetrainOptions) -> Diagnosis:
     rows = [(arm, *_numbers(returns, references)) for arm, returns in arms.items()]
     where = f"{values['learner']} on {values['task']}"
     before, after = (float(np.median(returns)) for returns in list(arms.values())[-2:])
-    both = ", both in the other body" if len(arms) > 2 else ""
+    moved = len(arms) > 2
+    both = ", both in the other body" if moved else ""
+    body = json.dumps(fresh.task.disturbances.to_values())
     return Diagnosis(
-        f"A fresh policy on the frozen reward of {where}",
+        f"A fresh policy on the frozen reward of {where}" + (", in another body" if moved else ""),
         f"A policy trained from scratch for {options.steps:,} steps on the frozen reward of {where} returns "
         f"{after:.0f}, the one that the reward was learned with {before:.0f} (medians over runs{both}).",
         f"Returns of {runs} runs, each fresh policy on the reward of its own run: median, lowest and highest"
-        + (f". The other body: {fresh.task.disturbances.to_values()}." if len(arms) > 2 else "."),
+        + (f". The other body: {body}." if moved else "."),
         ("policy", "return", "score", "lowest return", "highest return"), tuple(rows),
         {"returns": {arm: returns.tolist() for arm, returns in arms.items()}},
     )  # fmt: skip
