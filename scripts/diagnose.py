@@ -147,12 +147,10 @@ def _tell(diagnosis: Diagnosis, options: Any) -> None:
     from ..imitation.files import write_json
     from ..imitation.run_log import commit, versions
 
-    # It becomes part of reports, which are published.
-    command = without_folders(["understudy", *sys.argv[1:]])
-    values = {**dataclasses.asdict(diagnosis), "command": command}
     if options.directory is not None:
-        about = {"versions": versions(), "commit": commit()}
-        write_json(options.directory / "diagnosis.json", {**values, **about})
+        # It becomes part of reports, which are published and name no folders.
+        about = {"command": without_folders(["understudy", *sys.argv[1:]]), "versions": versions(), "commit": commit()}
+        write_json(options.directory / "diagnosis.json", {**dataclasses.asdict(diagnosis), **about})
     if not options.quiet:
         grid = Table(title=diagnosis.title)
         for column in diagnosis.columns:
