@@ -127,7 +127,8 @@ class ModelConfig(DynamicsConfig):
 
     The ensemble is fitted anew every ``fit_every`` steps in the simulator. For each of these steps the policy makes
     ``model_steps`` steps in the model, in roll-outs of ``horizon`` steps, which is a schedule: (step in the simulator,
-    horizon) points, linear in between. The newest ``buffer_size`` model steps are kept.
+    horizon) points, linear in between. The newest ``buffer_size`` rows are kept, of which a share ``real_share`` are
+    the simulator's, drawn from all of them.
 
     ``uncertainty`` is what the elites' disagreement does, measured in its 95 % quantile on held-out rows: ``penalise``
     takes ``uncertainty_weight`` times it off the reward, ``explore`` adds it, ``truncate`` ends a roll-out (by time, so
@@ -135,6 +136,10 @@ class ModelConfig(DynamicsConfig):
 
     Every ``diagnose_every`` steps the policy plays a few short episodes in the simulator to compare
     (:class:`~.world_diagnosis.WorldDiagnosis`), which are counted as evaluation.
+
+    ``episodes`` says where the learner's own episodes in the simulator start: in the task's ``initial`` states, as in
+    the paper, or, as roll-outs do, where the ``resets`` say (FILTER's resets), so that the ensemble sees what the
+    learner does there.
     """
 
     fit_every: int = 500
@@ -145,6 +150,8 @@ class ModelConfig(DynamicsConfig):
     uncertainty_weight: float = 0.1
     uncertainty_limit: float = 2.0
     diagnose_every: int = 2_000
+    episodes: Literal["initial", "resets"] = "initial"
+    real_share: float = 0.0
 
 
 class ModelWorld:
@@ -164,6 +171,8 @@ class ModelWorld:
             )
         if config.elites > config.members:
             raise InputError(f"world.elites={config.elites}: there are world.members={config.members}")
+        if not 0 <= config.real_share < 1:
+            raise InputError(f"world.real_share={config.real_share:g}: a share from 0 to less than 1 is expected")
         points = [point for point in config.horizon if len(point) == 2 and point[1] >= 1]
         ascending = [step for step, _ in points] == sorted({step for step, _ in points})
         if not points or len(points) < len(config.horizon) or not ascending:
@@ -214,8 +223,8 @@ class ModelWorld:
         numbers = Numbers.draw(generators, horizon, count, self.layout)
         health = self.task.health if self.task.terminates else None
         rows = roll_out(self.dynamics.step, act, begins, health, numbers, limit)
-        self.imagined.extend(rows[:, -self.config.buffer_size :])
         self.model_steps += rows.shape[1]
+        self._keep(rows, real, generators)
         batch = self.layout.batch(rows)
         unsure = batch.rewards.mean(-1) / self.dynamics.typical
         return {**metrics, "model_disagreement": unsure, "model_ends": batch.terminated.mean(-1)}
@@ -239,6 +248,17 @@ class ModelWorld:
             if len(elsewhere):
                 begins[run, : len(elsewhere)] = torch.from_numpy(elsewhere).to(begins.device)
         return begins
+
+    def _keep(self, rows: Tensor, real: ReplayBuffer, generators: Generators) -> None:
+        """Keep packed rows (R, n, width) of roll-outs, and as many of the simulator as belong beside them."""
+        share = self.config.real_share
+        rows = rows[:, -max(1, round(self.config.buffer_size * (1 - share))) :]
+        self.imagined.extend(rows)
+        count = min(round(rows.shape[1] * share / (1 - share)), self.config.buffer_size - 1)
+        if count:
+            seen = real.gather(generators.integers(len(real), (count,)))
+            self.layout.batch(seen).rewards.zero_()  # nothing is unsure about them
+            self.imagined.extend(seen)
 
     def adjusted(self, rewards: Tensor, batch: Batch) -> Tensor:
         """With the uncertainty that is in the place of the task's reward in imagined rows."""

@@ -333,7 +333,10 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     steps = _count(config, "steps")
     more: dict[str, Any] = {"steps": steps, "expert_share": share}
     world = make_world(config, setting, reward, resets) if imagined else None
-    episodes = InitialResets() if imagined else resets
+    episodes = resets
+    if world is not None:
+        episodes = InitialResets() if world.config.episodes == "initial" else make_part("resets", config, setting)
+        notes.append(f"resets: {episodes.about}")
     parts = (agent, reward, episodes, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
     if config["loop"]["kind"] == "on_policy":
         settings = settings_of(OnPolicyConfig, config["loop"], "loop", steps=steps)

@@ -257,6 +257,46 @@ def test_roll_ins_are_made_once_in_the_simulator_and_counted(make: Make) -> None
         assert float(np.mean([tuple(row) in known for row in rows.tolist()])) == pytest.approx(0.4, abs=0.08)
 
 
+def test_the_learners_own_episodes_may_start_where_roll_outs_do(make: Make, demonstrations: Demonstrations) -> None:
+    """As FILTER has it; the reward compares those from initial states alone, and everything resumes to the bit."""
+    known = {tuple(row) for row in demonstrations.observations.tolist()}
+
+    def started(*options: str) -> tuple[float, InteractiveTraining]:
+        training = cast(InteractiveTraining, run_to(make("hyper", "resets.share=0.5", *options), 160))
+        rows = training.layout.batch(training.buffer.rows[:, : len(training.buffer)]).observations.flatten(0, 1)
+        return sum(tuple(row) in known for row in rows.tolist()), training
+
+    few, training = started()
+    assert training.visits is None
+    many, training = started("world.episodes=resets")
+    assert few == 0
+    assert many >= 2
+    assert training.visits is not None
+    assert int(training.visits.added.max()) < 160
+    resumed = make("hyper", "resets.share=0.5", "world.episodes=resets")
+    resumed.set_state(training.state())
+    assert same_state(run_to(resumed, 200).state(), run_to(training, 200).state())
+
+
+def test_a_share_of_the_rows_may_be_the_simulators(make: Make) -> None:
+    training = cast(InteractiveTraining, run_to(make("hyper", "world.real_share=0.25", "world.buffer_size=2000"), 200))
+    world = world_of(training)
+    kept = world.imagined.rows[:, : len(world.imagined)]
+    real = {tuple(row) for row in _of_transitions(training.buffer.rows[:, : len(training.buffer)])}
+    same = [tuple(row) in real for row in _of_transitions(kept)]
+    assert float(np.mean(same)) == pytest.approx(0.25, abs=0.01)
+    assert world.model_steps == pytest.approx(4 * 200, rel=0.05)  # the others are not steps of it
+    # Nobody may see the task's rewards, whose place has how unsure the model was.
+    unsure = world.layout.batch(kept).rewards.flatten()[torch.tensor(same)]
+    assert unsure.abs().sum() == 0
+    assert training.layout.batch(training.buffer.rows).rewards.abs().sum() > 0
+
+
+def _of_transitions(rows: Tensor) -> list[list[float]]:
+    """Packed rows (R, N, width) without what is not of the transition, one after the other."""
+    return rows.flatten(0, 1)[:, :-3].tolist()
+
+
 def test_doubt_changes_rewards_as_told(make: Make) -> None:
     def gap(uncertainty: str) -> Tensor:
         options = () if uncertainty == "none" else ("world.uncertainty_weight=0.5",)
@@ -294,6 +334,8 @@ def test_other_learners_learn_in_it_too(make: Make, options: tuple[str, ...]) ->
         (("hyper", "world.elites=3"), "there are world.members=2"),
         (("hyper", "world.horizon=[[5,1],[5,2]]"), "ascending points"),
         (("hyper", "world.horizon=[[5]]"), "ascending points"),
+        (("hyper", "world.real_share=1"), "to less than 1 is expected"),
+        (("hyper", "world.episodes=expert"), "world.episodes"),
         (("sac", "world=model"), "does not learn the task's reward"),
         (("gail", "world=model"), "loop=on_policy"),
         (("bc", "world=model"), "has no world"),
