@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,9 @@ class DynamicsConfig:
     takes up to ``epochs`` epochs of Adam steps on ``batch_size`` rows that each member draws for itself, and ends, for
     each run by itself, after ``patience`` of them without progress on held-out rows; the best parameters are kept.
     ``demonstrated`` is the share of expert rows in these batches, if there are any.
+
+    ``draw`` is what comes next in the world: a ``sample`` of one elite's Gaussian (PETS: trajectory sampling 1),
+    or the ``mean`` of the elites' means, for a task that has no noise of its own.
     """
 
     members: int = 5
@@ -50,6 +54,7 @@ class DynamicsConfig:
     epochs: int = 15
     patience: int = 3
     demonstrated: float = 0.1
+    draw: Literal["sample", "mean"] = "sample"
 
 
 class Dynamics(nn.Module):
@@ -110,11 +115,12 @@ class Dynamics(nn.Module):
     def step(self, observations: Tensor, actions: Tensor, which: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Next observations (R, B, O) and the elites' disagreement (R, B), for (R, B, O) and (R, B, A).
 
-        Each row is drawn from one elite's Gaussian: ``which`` (R, B), uniform in [0, 1), says which (PETS calls it
-        trajectory sampling 1), standard normal ``noise`` (R, B, O) what of it. What is drawn stays within the box of
-        states seen.
+        Where ``draw`` is ``sample``, ``which`` (R, B), uniform in [0, 1), says from which elite's Gaussian to draw,
+        and standard normal ``noise`` (R, B, O) what of it. What is drawn stays within the box of states seen.
         """
         means, variances = self.predict(observations, actions)
+        if self.config.draw == "mean":
+            return means.mean(1).maximum(self.low).minimum(self.high), self.disagreement(means)
         elites = means.shape[1]
         chosen = (which * elites).long().clamp(max=elites - 1)[:, None, :, None].expand(-1, -1, -1, means.shape[-1])
         mean, variance = means.gather(1, chosen).squeeze(1), variances.gather(1, chosen).squeeze(1)

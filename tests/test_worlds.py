@@ -85,6 +85,19 @@ def test_what_is_drawn_has_the_spread_of_an_elite(fitted: tuple[Dynamics, dict[s
     assert (far <= dynamics.high).all()  # the box of states seen
 
 
+def test_a_world_without_noise_is_the_mean_of_the_elites(fitted: tuple[Dynamics, dict[str, Tensor]]) -> None:
+    calm = Dynamics(dataclasses.replace(fitted[0].config, draw="mean"), 2, 2, 1)
+    calm.load_state_dict(fitted[0].state_dict())
+    seen, generators = linear(500, [7, 8]), Generators([1, 2])
+    draws = generators.uniform((500,)), generators.normal((500, 2))
+    drawn, doubt = calm.step(seen.observations, seen.actions, *draws)
+    means = calm.predict(seen.observations, seen.actions)[0].mean(1)
+    torch.testing.assert_close(drawn, means.maximum(calm.low).minimum(calm.high))
+    assert torch.equal(doubt, fitted[0].step(seen.observations, seen.actions, *draws)[1])
+    again, _ = calm.step(seen.observations, seen.actions, *(draw.flip(1) for draw in draws))
+    assert torch.equal(again, drawn)
+
+
 def test_fits_of_other_runs_change_nothing() -> None:
     """One that stops at once and one that goes on, together and apart; and the stream that they leave behind."""
     config = DynamicsConfig(members=2, elites=1, hidden=(8,), epochs=30, patience=1, learning_rate=2e-2)
