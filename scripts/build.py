@@ -314,9 +314,13 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     check_fit(config, agent, reward, hybrid=hybrid)
     if setting.demonstrations is not None:
         on_states = "choose a reward on states (reward.inputs=state or state-next-state)"
+        pulled = bool(config["agent"].get("cloning_weight"))
         learns = {
             "mixture": (hybrid, "choose mixture=learner"),
-            "agent": (getattr(agent, "wants_expert_rows", False), "choose an agent that clones nothing (agent=sac)"),
+            "agent": (
+                getattr(agent, "wants_expert_rows", False),
+                "choose agent.cloning_weight=0" if pulled else "choose learner=smiling",
+            ),
             "reward": (
                 getattr(reward, "sees_actions", True),
                 "choose reward=gan reward.inputs=state" if reward.needs_log_prob else on_states,

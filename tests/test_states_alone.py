@@ -68,8 +68,8 @@ def test_the_same_is_learned_as_with_actions(states_alone: Path, data_file: Path
         (("learner=mm",), "reward=wasserstein", "reward.inputs=state or"),
         (("learner=mm", "reward.inputs=all"), "reward=wasserstein", "reward.inputs=state or"),
         (("learner=airl", "reward.inputs=state"), "reward=airl", "reward=gan reward.inputs=state"),
-        (("learner=bc_reg", "reward.inputs=state"), "agent=sac", "clones nothing"),
-        (("learner=iq_learn",), "agent=iq_learn", "clones nothing"),
+        (("learner=bc_reg", "reward.inputs=state"), "agent=sac", "agent.cloning_weight=0"),
+        (("learner=iq_learn",), "agent=iq_learn", "learner=smiling"),
         (("learner=iq_learn_offline",), "loop=offline", "learner=smiling"),
         (("learner=gail",), "reward=gan", "reward.inputs=state or"),
         (
@@ -84,6 +84,11 @@ def test_what_needs_actions_is_refused(states_alone: Path, options: tuple[str, .
         InputError, match=rf"states\.hdf5 has no 'actions', from which {by} would learn: record them, or .*{instead}"
     ):
         built(*options, f"data={states_alone}", "threads=1", "device=cpu")
+
+
+def test_the_way_out_of_a_pull_leads_out(states_alone: Path) -> None:
+    options = ("learner=bc_reg", "reward.inputs=state", "agent.cloning_weight=0")
+    built(*options, f"data={states_alone}", "threads=1", "device=cpu").close()
 
 
 def test_states_can_be_reset_to_but_not_replayed(states_alone: Path, data_file: Path) -> None:
