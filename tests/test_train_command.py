@@ -23,7 +23,8 @@ from understudy.datasets import Demonstrations
 from understudy.imitation import Policy
 from understudy.imitation.checkpoint import load_checkpoint
 from understudy.imitation.run_log import RunLog
-from understudy.robots import InputError
+from understudy.robots import TASKS, InputError
+from understudy.scripts import settings
 from understudy.scripts.train import learn, main
 
 
@@ -370,3 +371,13 @@ def test_help_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("hype", "wasserstein", "halfcheetah", "resume=", "quiet=true"))
+
+
+def test_help_lists_every_part_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    said = {words[0]: words[1] for words in lines if len(words) == 2}
+    presets = {file.stem for file in (Path(settings.__file__).parent / "conf" / "learner").glob("*.yaml")}
+    parts = {name for axis in ("reward", "resets", "agent") for name in settings.AXES[axis]} - {"none"}
+    assert presets | parts | set(TASKS) <= set(said)
+    assert all(len(said[name].split()) > 1 or name in TASKS for name in presets | parts | set(TASKS))
