@@ -17,12 +17,14 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from conftest import Make, run_to
 from policies import assert_sentence
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
 
 from understudy.imitation import sb3
+from understudy.imitation.dagger import DaggerTraining
 from understudy.imitation.loading import load_policy
 from understudy.imitation.sb3 import read_sb3_policy
 from understudy.robots import InputError, Task, find_task
@@ -69,6 +71,17 @@ def test_the_actions_are_those_of_stable_baselines3(tmp_path: Path, name: str) -
     assert (expected / high).std(0).min() > 0.1  # the observations matter
     if policy.config.head.startswith("clipped"):
         assert 0.01 < (np.abs(expected) == high).mean() < 0.9  # and so do the bounds
+
+
+def test_dagger_asks_a_zip(make: Make, tmp_path: Path) -> None:
+    model = make_model("sac")
+    model.save(tmp_path / "model.zip")
+    training = run_to(make("dagger", f"expert={tmp_path / 'model.zip'}"), 100)
+    assert isinstance(training, DaggerTraining)
+    seen, labels = training.pairs(torch.arange(training.row_count - 100, training.row_count).expand(2, -1))
+    expected, _ = model.predict(seen.flatten(0, 1).numpy(), deterministic=True)
+    np.testing.assert_allclose(labels.flatten(0, 1).numpy(), expected, atol=1e-5)
+    training.close()
 
 
 @pytest.mark.parametrize("name", ["sac", "ppo-relu"])
