@@ -120,11 +120,12 @@ class Dynamics(nn.Module):
         """
         means, variances = self.predict(observations, actions)
         if self.config.draw == "mean":
-            return means.mean(1).maximum(self.low).minimum(self.high), self.disagreement(means)
-        elites = means.shape[1]
-        chosen = (which * elites).long().clamp(max=elites - 1)[:, None, :, None].expand(-1, -1, -1, means.shape[-1])
-        mean, variance = means.gather(1, chosen).squeeze(1), variances.gather(1, chosen).squeeze(1)
-        drawn = mean + variance.sqrt() * noise
+            drawn = means.mean(1)
+        else:
+            elites = means.shape[1]
+            chosen = (which * elites).long().clamp(max=elites - 1)[:, None, :, None].expand(-1, -1, -1, means.shape[-1])
+            mean, variance = means.gather(1, chosen).squeeze(1), variances.gather(1, chosen).squeeze(1)
+            drawn = mean + variance.sqrt() * noise
         return drawn.maximum(self.low).minimum(self.high), self.disagreement(means)
 
     def disagreement(self, means: Tensor) -> Tensor:
