@@ -98,6 +98,11 @@ class ActingTraining(Memoryless, abc.ABC):
                 "a learned reward needs episodes from the task's own initial states: leave them a share of the resets, "
                 "or choose loop=rounds, which makes them apart"
             )
+        if agent.implies_reward and resets.from_initial is not None:
+            raise InputError(
+                "an implied reward compares the expert with all rows by which the policy is improved, which must begin "
+                "in the task's own initial states: choose resets=initial, or a learned reward (learner=hype_filter)"
+            )
         self.visits = Visits(len(seeds), self.keeps, self.layout, self.device) if apart else None
         self.generators = Generators(seeds, self.device)
         self.steps, self._took_over = 0, False

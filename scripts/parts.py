@@ -61,6 +61,11 @@ def make_world(config: Values, setting: Setting, reward: Reward, starts: Resets)
         raise InputError("world=model: loop=on_policy improves its policy by whole episodes: choose loop=interactive")
     if isinstance(reward, TaskReward):
         raise InputError("reward=task: world=model does not learn the task's reward: choose world=simulator")
+    if isinstance(reward, ImplicitReward):
+        raise InputError(
+            "reward=implicit compares the expert with the rows that the policy is improved by, and roll-outs in "
+            "world=model begin where the expert and the learner have been: choose world=simulator, or a learned reward"
+        )
     if not (hasattr(starts, "imagined") and hasattr(starts, "visit")):
         raise InputError(
             f"resets={config['resets']['kind']} does not say where roll-outs in world=model begin: "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from conftest import Make
+from conftest import HYBRID, SMALL, Make
 
 from understudy.imitation.health import PATIENCE, DiscriminatorHealth
+from understudy.scripts.train import main
 
 
 def row(entropy: float, accuracy: float, runs: int = 2) -> dict[str, list[float]]:
@@ -67,6 +70,17 @@ def test_a_bad_moment_is_no_diagnosis() -> None:
 
 def test_learners_without_a_discriminator_have_no_opinion() -> None:
     assert DiscriminatorHealth(1).check({"critic_loss": [1.0]}) == []
+
+
+def test_a_run_says_once_that_its_reward_learns_nothing(
+    data_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = [option for option in (*SMALL, *HYBRID) if not option.startswith(("log_every=", "loop.update_every="))]
+    dull = ["reward.learning_rate=1e-9", "loop.update_every=5", "log_every=5"]
+    assert main(["learner=hype", *small, *dull, f"data={data_file}", f"directory={tmp_path / 'run'}"]) == 0
+    (said,) = (record.getMessage() for record in caplog.records if "learned reward" in record.message)
+    assert "the learned reward of runs 0 and 1 cannot tell expert from learner" in said
+    assert "try a larger reward.learning_rate" in said
 
 
 @pytest.mark.parametrize("learner", ["hype", "mm", "airl", "smiling"])

@@ -171,6 +171,25 @@ def test_goals_come_back_with_recorded_states(name: str) -> None:
     environment.close()
 
 
+@pytest.mark.parametrize("name", ["antmaze", "pointmaze", "gap-maze"])
+def test_filter_sets_a_mazes_recorded_states_and_takes_no_steps_for_it(name: str) -> None:
+    task = find_task(name)
+    given = record(dataclasses.replace(task, horizon=25), None, seed=0, episodes=2)
+    given = dataclasses.replace(given, expert_return=1.0)
+    small = ("agent.hidden=[8]", "reward.hidden=[8]", "runs=8", "seed=100", "device=cpu", "threads=1")
+    config, _ = compose([f"task={name}", "learner=filter", "resets.share=0.6", *small, "data=given"])
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    training: Any = build(values, given).training
+    training.begin()  # a first episode is the task's own
+    begins = training.resets.reset(training.tasks)
+    gaps = np.abs(begins[:, None] - given.observations).max(-1).min(-1)
+    assert training.resets.about == "0.4 initial, 0.6 expert (states set)"
+    assert (gaps < 1e-4).tolist() == (~training.resets.from_initial).tolist()
+    assert 0 < training.resets.from_initial.sum() < 8
+    assert training.step_counts()["reset"].sum() == 0
+    training.close()
+
+
 @pytest.mark.parametrize("name", ["pointmaze", "antmaze", "fetch-reach", "FetchPickAndPlace-v4"])
 def test_what_is_told_a_goal_is_gymnasium_robotics_own(name: str) -> None:
     task = find_task(name)

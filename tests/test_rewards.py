@@ -251,6 +251,27 @@ def test_members_are_trained_apart_and_combined(combine: str) -> None:
     torch.testing.assert_close(reward.relabel(batch), expected.detach())
 
 
+@pytest.mark.parametrize(
+    ("inputs", "seen"),
+    [("state", [0]), ("state-action", [0, 1]), ("state-next-state", [0, 2]), ("all", [0, 1, 2])],
+)
+def test_airls_reward_proper_sees_what_it_is_to_see_and_is_shaped(inputs: str, seen: list[int]) -> None:
+    """f = g(what is seen) + γ (1 − terminated) h(s') − h(s), by its networks' own parameters."""
+    reward, batch = make("airl", inputs=inputs, shaping_discount=0.9, absorbing=False), rows(0.0, 0)
+    assert isinstance(reward, AirlReward)
+    batch = dataclasses.replace(batch, terminated=(torch.arange(64) % 2).float().expand(2, -1))
+    parts = (batch.observations, batch.actions, batch.next_observations)
+    own = reward.net(torch.cat([parts[k] for k in seen], -1))[:, 0]
+    here, there = (reward.potential(parts[k])[:, 0] for k in (0, 2))
+    torch.testing.assert_close(reward.unshaped(batch), own)
+    expected = own + 0.9 * (1 - batch.terminated) * there - here
+    torch.testing.assert_close(reward.relabel(batch), expected.detach())
+    before = reward.unshaped(batch)
+    for k, name in enumerate(("observations", "actions", "next_observations")):
+        moved = dataclasses.replace(batch, **{name: parts[k] + 1})
+        assert torch.equal(reward.unshaped(moved), before) == (k not in seen)
+
+
 def test_airl_recomputes_the_log_probability_of_both_sides() -> None:
     """Another policy makes other logits of the same rows, so another step."""
     after: list[Tensor] = []

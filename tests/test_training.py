@@ -79,10 +79,13 @@ def test_step_accounts_are_the_calls_of_step(finished: Find, learner: str) -> No
     assert (calls["reward"] > 0) == isinstance(training, RoundsTraining)
 
 
-@pytest.mark.parametrize("learner", [name for name, small in LEARNERS.items() if "reward.hidden=[16,16]" in small])
+_LEARNED = [name for name, small in LEARNERS.items() if "reward.hidden=[16,16]" in small]
+
+
+@pytest.mark.parametrize("learner", [*_LEARNED, "sqil", "sqil_reference", "iq_learn", "iq_learn_reference"])
 def test_what_the_expert_does_is_rewarded_more(make: Make, learner: str) -> None:
-    """Every learned reward, after learning on two sets that can be told apart."""
-    training = make(learner, "reward.learning_rate=3e-3")
+    """Every reward but the task's, after learning on two sets that can be told apart."""
+    training = make(learner, *(["reward.learning_rate=3e-3"] if learner in _LEARNED else []))
     assert isinstance(training, ActingTraining)
     expert = training.layout.batch(training.expert_rows[:16].expand(2, -1, -1))
     other = dataclasses.replace(
@@ -91,7 +94,14 @@ def test_what_the_expert_does_is_rewarded_more(make: Make, learner: str) -> None
         actions=-expert.actions,
         next_observations=expert.next_observations + 2,
         terminated=torch.zeros_like(expert.terminated),
+        expert=torch.zeros_like(expert.expert),
     )
+    if training.agent.implies_reward:
+        agent: Any = training.agent
+        for _ in range(150):
+            metrics = agent.update(other, training.generators.normal((agent.noise_rows, 16, 3)), expert)
+        assert (metrics["reward_expert"] > metrics["reward_learner"]).all()
+        return
     shares = (torch.full((2,), 0.1), torch.full((2,), 0.1))
     for _ in range(60):
         training.reward.update(expert, other, shares, training.generators, training.agent.log_prob)
@@ -288,6 +298,51 @@ _RELEASED = {
     "reward.batch_size": 4096,
     "reward.absorbing": False,
 }
+
+
+_OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.10 to 3.13
+    "dac_reference": {
+        "agent.kind": "td3", "agent.hidden": [256, 256], "agent.learning_rate": 1e-3, "agent.policy_delay": 2,
+        "agent.target_noise": 0.2, "agent.target_clip": 0.5, "agent.exploration_noise": 0.1, "agent.discount": 0.99,
+        "agent.target_rate": 0.005, "loop.batch_size": 100, "loop.random_steps": 1000, "loop.updates_per_step": 1,
+        "reward.form": "logit", "reward.inputs": "state-action", "reward.hidden": [256, 256],
+        "reward.activation": "tanh", "reward.learning_rate": 1e-3, "reward.penalty_weight": 10.0,
+        "reward.penalty_target": 1.0, "reward.absorbing": True, "reward.update_every": 1, "steps": 1_000_000,
+    },
+    "gail_reference": {
+        "agent.kind": "ppo", "agent.learning_rate": 4.4e-5, "agent.discount": 0.995, "agent.gae_lambda": 0.98,
+        "agent.clip_range": 0.1, "agent.epochs": 20, "agent.batch_size": 512, "loop.round_steps": 8192,
+        "reward.form": "softplus", "reward.hidden": [32, 32], "reward.learning_rate": 1e-3, "reward.batch_size": 128,
+        "reward.penalty_weight": 0, "reward.absorbing": False, "steps": 10_000_000,
+    },
+    "airl_reference": {
+        "agent.kind": "ppo", "agent.learning_rate": 5.8e-4, "agent.discount": 0.99, "loop.round_steps": 8192,
+        "reward.kind": "airl", "reward.shaping_discount": 0.99, "reward.batch_size": 2048,
+        "reward.penalty_weight": 0, "reward.absorbing": False, "steps": 10_000_000,
+    },
+    "sqil_reference": {
+        "agent.kind": "sac", "agent.critics": 1, "agent.tune_entropy": False, "agent.learning_rate": 3e-4,
+        "agent.initial_entropy_coefficient": 0.01, "loop.batch_size": 512, "loop.updates_per_step": 1,
+        "mixture.expert_share": 0.5, "reward.kind": "constant", "steps": 500_000,
+    },
+    "iq_learn_reference": {
+        "agent.critics": 1, "agent.learning_rate": 3e-4, "agent.actor_learning_rate": 3e-5, "agent.hidden": [256, 256],
+        "agent.value_term": "v0", "agent.regularisation": 0.5, "agent.regularised": "both",
+        "agent.tune_entropy": False, "agent.initial_entropy_coefficient": 0.01, "agent.target_rate": 0.005,
+        "loop.batch_size": 256, "loop.updates_per_step": 1, "loop.random_steps": 1280, "steps": 500_000,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("learner", _OTHERS_RELEASED)
+def test_the_other_reference_presets_have_the_released_values(learner: str) -> None:
+    config, _ = compose([f"learner={learner}", "task=hopper"])
+    released = _OTHERS_RELEASED[learner]
+    assert {name: OmegaConf.select(config, name) for name in released} == released
+    assert config.loop.select_by == "none"
+    if learner in ("gail_reference", "airl_reference"):
+        minibatches = config.agent.epochs * config.loop.round_steps // config.agent.batch_size
+        assert minibatches / config.reward.update_every == {"gail_reference": 8, "airl_reference": 16}[learner]
 
 
 @pytest.mark.parametrize(("learner", "whose"), [("bc_reg", 1), ("bc_reg_reference", 0)])

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...robots import InputError
 from ..networks import Discriminator, Normaliser, StackedMLP
 from ..replay import Batch
 from .base import LogProb, log_ratio
@@ -18,7 +17,8 @@ from .discriminator import DiscriminatorConfig, DiscriminatorReward
 
 @dataclasses.dataclass(frozen=True)
 class AirlConfig(DiscriminatorConfig):
-    """``inputs`` are those of the reward proper: ``state-action``, or ``state`` for one that transfers.
+    """``inputs`` are those of the reward proper, g: ``state`` for one that transfers. With next states among them g can
+    hold the shaping too, which is then no longer told from the reward.
 
     ``shaping_discount`` must be the agent's discount, or shaping would change what is optimal.
     """
@@ -29,7 +29,7 @@ class AirlConfig(DiscriminatorConfig):
 class AirlReward(DiscriminatorReward):
     """AIRL (Fu et al. 2018, arXiv 1710.11248, equation 4): D = e^f / (e^f + π) with the shaped reward
 
-    f(s, a, s') = g(s, a) + γ (1 − terminated) h(s') − h(s),
+    f(s, a, s') = g(s, a, or what ``inputs`` names) + γ (1 − terminated) h(s') − h(s),
 
     so the logit is f − log π(a|s), with π recomputed under the current policy on both sides' rows: an old
     log-probability would be that of another policy (reference/algorithms.md 4, row 29). The agent's reward is f:
@@ -51,12 +51,20 @@ class AirlReward(DiscriminatorReward):
         normaliser: Normaliser,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        if config.inputs not in ("state", "state-action"):
-            raise InputError(f"reward.inputs={config.inputs}: AIRL's reward sees state or state-action")
         super().__init__(config, runs, observation_size, action_size, normaliser, precision)
         self.potential = Discriminator(runs, observation_size, config.hidden, config.members, config.activation)
         self._observation_size = observation_size
-        self._width = observation_size + (action_size if config.inputs == "state-action" else 0)
+        columns = torch.arange(2 * observation_size + action_size)
+        states, actions, next_states = columns.split((observation_size, action_size, observation_size))
+        chosen = {
+            "state": (states,),
+            "state-action": (states, actions),
+            "state-next-state": (states, next_states),
+            "all": (columns,),
+        }[config.inputs]
+        self.register_buffer("_own", torch.cat(chosen), persistent=False)
+
+    _own: Tensor  # which of the inputs g sees
 
     def stacks(self) -> list[StackedMLP]:
         """g and h."""
@@ -78,7 +86,7 @@ class AirlReward(DiscriminatorReward):
     def _shaped(self, inputs: Tensor, goes_on: Tensor, *, exact: bool) -> Tensor:
         size = self._observation_size
         states, next_states = inputs[..., :size], inputs[..., -size:]
-        own = self.net.net(inputs[..., : self._width], exact=exact).squeeze(-1)
+        own = self.net.net(inputs[..., self._own], exact=exact).squeeze(-1)
         here = self.potential.net(states, exact=exact).squeeze(-1)
         there = self.potential.net(next_states, exact=exact).squeeze(-1)
         return own + self.config.shaping_discount * goes_on * there - here
@@ -86,7 +94,7 @@ class AirlReward(DiscriminatorReward):
     @torch.no_grad()
     def unshaped(self, batch: Batch) -> Tensor:
         """g (R, B): the reward to take to another task."""
-        return self.combined(self.net(self.inputs(batch)[..., : self._width]))
+        return self.combined(self.net(self.inputs(batch)[..., self._own]))
 
     def offsets(self, batch: Batch, log_prob: LogProb | None) -> Tensor:
         """log π(a|s) of the current policy (R, 1, B)."""
