@@ -14,8 +14,9 @@ from ..datasets import Demonstrations
 from ..robots import InputError, Spaces, Task, view_mask
 from .agents.base import Average
 from .chunk_policy import ChunkPolicy
-from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Receding, Solver, Windows, drawn
+from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Named, Receding, Solver, Windows, drawn
 from .diffusion import signal_levels
+from .few_steps import errors_in_going_as_far
 from .goals import Aim, seen
 from .networks import Normaliser
 from .offline import Regression
@@ -30,9 +31,12 @@ class ChunkConfig:
     asked again.
 
     ``model`` is ``diffusion``, which has the expert's distribution, or ``regression``, its plain control, which has the
-    mean. Diffusion noises chunks to one of ``times`` (ᾱ a squared cosine) and draws them in ``samples`` steps of
-    ``solver``: ``ddim``, or ``dpm``, the better one where they are few and the network was trained to the end. The
-    policy to deploy has an average of the parameters with power ``averaging`` (:class:`~.agents.base.Average`).
+    mean. Diffusion noises chunks to one of ``times`` (ᾱ a squared cosine), learns to name the ``noise`` in them or the
+    ``chunk`` without it, and draws them in ``samples`` steps of ``solver``: ``ddim``, or ``dpm``, the better one where
+    they are few and the network was trained to the end. The last ``distil`` of the updates teach the network to go in
+    each of its ``samples`` steps as far as it does in several, of ``distil_from`` in all
+    (:func:`~.few_steps.errors_in_going_as_far`); that takes some ``distil_from / samples`` times as long. The policy to
+    deploy has an average of the parameters with power ``averaging`` (:class:`~.agents.base.Average`).
     ``steps`` counts updates on ``batch_size`` rows. ``view`` names the parts of the observation that it may see.
 
     With ``goals`` it is told where to go: while learning where the episode came to within the next ``goal_steps``,
@@ -52,6 +56,9 @@ class ChunkConfig:
     times: int = 100
     samples: int = 10
     solver: Solver = "ddim"
+    names: Named = "noise"
+    distil: int = 0
+    distil_from: int = 30
     averaging: float | None = 8.0
     view: tuple[str, ...] = ()
     goals: bool = False
@@ -66,6 +73,22 @@ class ChunkConfig:
             )
         if self.samples > self.times:
             raise InputError(f"loop.samples={self.samples}: there are loop.times={self.times} to go through at most")
+        if self.distil:
+            self._check_distilling()
+
+    def _check_distilling(self) -> None:
+        given = f"loop.distil={self.distil}"
+        if self.distil >= self.steps:
+            raise InputError(f"{given}: they are the last of steps={self.steps}, and something must be learned before")
+        if self.names != "chunk":
+            raise InputError(f"{given}: the noise in what is all noise says nothing of a chunk: add loop.names=chunk")
+        if self.solver != "ddim":
+            raise InputError(f"{given}: the steps that are taught are those of loop.solver=ddim: choose it")
+        if self.distil_from % self.samples or not self.samples < self.distil_from <= self.times:
+            raise InputError(
+                f"loop.distil_from={self.distil_from}: a multiple of loop.samples={self.samples} is expected, at most "
+                f"loop.times={self.times}"
+            )
 
 
 class ChunkCloning(Regression):
@@ -99,7 +122,11 @@ class ChunkCloning(Regression):
         for stack in self.model.stacks():
             stack.set_precision(precision)
         self._averages = nn.ModuleList(Average(config.averaging) for _ in self.model.stacks()).to(self.device)
-        self.optimiser = Adam(self.model.stacks(), config.learning_rate, weight_decay=config.weight_decay)
+        self.optimiser = self._fresh_optimiser()
+        self.teacher: ChunkDiffusion | None = None
+
+    def _fresh_optimiser(self) -> Adam:
+        return Adam(self.model.stacks(), self.config.learning_rate, weight_decay=self.config.weight_decay)
 
     def _make(self, shape: ChunkShape) -> ChunkModel:
         config, runs = self.config, len(self.seeds)
@@ -107,18 +134,45 @@ class ChunkCloning(Regression):
             return ChunkRegression(runs, shape, config.hidden)
         signal = signal_levels(config.times, "squaredcos_cap_v2")
         return ChunkDiffusion(
-            runs, shape, config.hidden, signal, config.samples, guidance=config.guidance, solver=config.solver
-        )
+            runs, shape, config.hidden, signal, config.samples, guidance=config.guidance, solver=config.solver,
+            names=config.names,
+        )  # fmt: skip
 
     @property
     def row_count(self) -> int:
         """Windows to learn from."""
         return len(self._windows)
 
+    def advance(self) -> Mapping[str, Tensor]:
+        """The next hundred updates, of which the last ``distil`` have a teacher; returns the last one's metrics."""
+        if self.config.distil and self.teacher is None and self.steps >= self.total - self.config.distil:
+            self._take(copy.deepcopy(self.averaged))
+            self.model.load_state_dict(self.averaged.state_dict())
+            for stack in self.model.stacks():
+                stack.refresh()
+            for average in self._averages:
+                assert isinstance(average, Average)
+                average.updates.zero_()
+            self.optimiser = self._fresh_optimiser()
+        return super().advance()
+
+    def _take(self, teacher: ChunkModel) -> None:
+        """As the teacher; the guidance that it follows is learned from it."""
+        assert isinstance(teacher, ChunkDiffusion)
+        self.teacher, teacher.samples = teacher, self.config.distil_from
+        for model in (self.model, self.averaged):
+            assert isinstance(model, ChunkDiffusion)
+            model.guidance = 1.0
+
     def step(self, rows: Tensor) -> Tensor:
         """One update on windows by number (R, B); returns the loss (R,)."""
         window, said, known = self._windows[rows]
-        errors = self.model.errors(self._seen(window, rows), said.flatten(2), self.generators)
+        inputs, chunks = self._seen(window, rows), said.flatten(2)
+        if self.teacher is None:
+            errors = self.model.errors(inputs, chunks, self.generators)
+        else:
+            assert isinstance(self.model, ChunkDiffusion)
+            errors = errors_in_going_as_far(self.model, self.teacher, inputs, chunks, self.generators)
         counted = known.expand_as(said).flatten(2)
         loss = (errors * counted).sum((1, 2)) / counted.sum((1, 2))
         self.optimiser.step(loss.sum())
@@ -161,6 +215,8 @@ class ChunkCloning(Regression):
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"averaged.{k}": v for k, v in self.averaged.state_dict().items()}
         tensors |= {f"averages.{k}": v for k, v in self._averages.state_dict().items()}
+        if self.teacher is not None:
+            tensors |= {f"teacher.{k}": v for k, v in self.teacher.state_dict().items()}
         return self._with_clock(tensors)
 
     def set_state(self, state: State) -> None:
@@ -169,4 +225,8 @@ class ChunkCloning(Regression):
             module.load_state_dict(state.part(name))
         for stack in self.model.stacks():
             stack.refresh()
+        if taught := state.part("teacher"):
+            self._take(copy.deepcopy(self.averaged))
+            assert self.teacher is not None
+            self.teacher.load_state_dict(taught)
         self._set_clock(state)

@@ -11,7 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from ..robots import Goal, InputError, Spaces, Task
-from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Memory, Plan, Receding, Solver, drawn, step
+from .chunks import (
+    ChunkDiffusion,
+    ChunkModel,
+    ChunkRegression,
+    ChunkShape,
+    Memory,
+    Named,
+    Plan,
+    Receding,
+    Solver,
+    drawn,
+    step,
+)
 from .goals import Aim, seen
 from .networks import Normaliser
 from .policy import Policy, PolicyConfig
@@ -23,8 +35,9 @@ class ChunkPolicyConfig(PolicyConfig):
 
     ``history`` observations go in, and of the ``chunk`` actions that come out ``acts`` are taken. Diffusion has
     ``times`` noise levels and draws in ``samples`` steps of ``solver``, which may be changed here at will: fewer
-    are faster; so may ``guidance``. It is told a goal of ``goal`` numbers (0: it is not): ``place``, or the
-    observation's last ones.
+    are faster, but for one that was distilled, which has learned its own; so may ``guidance``. What its network
+    ``names`` is the noise in a chunk, or the chunk without it. It is told a goal of ``goal`` numbers (0: it is not):
+    ``place``, or the observation's last ones.
     """
 
     history: int = 1
@@ -32,7 +45,8 @@ class ChunkPolicyConfig(PolicyConfig):
     acts: int = 1
     times: int = 1
     samples: int = 1
-    solver: Solver = "ddim"  # that of policies of before it was said
+    solver: Solver = "ddim"  # that of policies of before it was said, as is the next
+    names: Named = "noise"
     goal: int = 0
     place: tuple[float, ...] | None = None
     guidance: float = 1.0
@@ -74,7 +88,7 @@ class ChunkPolicy(Policy):
         if config.head == "chunk":
             return ChunkRegression(1, config.shape, config.hidden, config.activation)
         signal = torch.zeros(config.times)  # the file has them
-        given = config.samples, config.activation, config.guidance, config.solver
+        given = config.samples, config.activation, config.guidance, config.solver, config.names
         return ChunkDiffusion(1, config.shape, config.hidden, signal, *given)
 
     @property
@@ -98,6 +112,7 @@ class ChunkPolicy(Policy):
         shape = model.shape
         diffusion = isinstance(model, ChunkDiffusion)
         solver: Solver = model.solver if isinstance(model, ChunkDiffusion) else "ddim"
+        names: Named = model.names if isinstance(model, ChunkDiffusion) else "noise"
         config = ChunkPolicyConfig(
             **cls.described(task, spaces, normaliser, training),
             head="chunk-diffusion" if diffusion else "chunk",
@@ -109,6 +124,7 @@ class ChunkPolicy(Policy):
             times=len(model.predictor.signal) if diffusion else 1,
             samples=model.samples if diffusion else 1,
             solver=solver,
+            names=names,
             goal=shape.goal,
             place=aim.goal.place if aim else None,
             guidance=model.guidance if diffusion else 1.0,

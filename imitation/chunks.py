@@ -29,6 +29,7 @@ from .networks import Activation, StackedMLP
 from .randomness import Generators
 
 Solver = Literal["ddim", "dpm"]
+Named = Literal["noise", "chunk"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,10 +159,10 @@ class ChunkDiffusion(ChunkModel):
     """Chunks drawn by denoising (Chi et al. 2023, arXiv 2303.04137): a distribution that may have several modes.
 
     The network names the noise in a chunk that was noised to one of ``signal``'s levels, given the window, by
-    regression. A chunk is drawn from noise in ``samples`` deterministic steps of ``solver``: ``ddim``, of first order
-    (arXiv 2010.02502), or ``dpm``, of second (DPM-Solver++(2M), arXiv 2211.01095). ``guidance`` λ
-    leads from what it would name without the goal (λ = 0) to what it names with it (1) and beyond (Ho and Salimans
-    2022, arXiv 2207.12598, where w = λ − 1).
+    regression, or with ``names="chunk"`` the chunk without it. A chunk is drawn from noise in ``samples`` deterministic
+    steps of ``solver``: ``ddim``, of first order (arXiv 2010.02502), or ``dpm``, of second (DPM-Solver++(2M), arXiv
+    2211.01095). ``guidance`` λ leads from what it would name without the goal (λ = 0) to what it names with it (1) and
+    beyond (Ho and Salimans 2022, arXiv 2207.12598, where w = λ − 1).
     """
 
     def __init__(
@@ -174,10 +175,12 @@ class ChunkDiffusion(ChunkModel):
         activation: Activation = "silu",
         guidance: float = 1.0,
         solver: Solver = "ddim",
+        names: Named = "noise",
     ) -> None:
         super().__init__()
         self.shape, self.samples, self.guidance = shape, samples, guidance
         self.solver: Solver = solver
+        self.names: Named = names
         self.predictor = NoisePredictor((runs,), shape.said, hidden, signal, activation, given=shape.seen, keeps=True)
 
     def stacks(self) -> list[StackedMLP]:
@@ -185,10 +188,11 @@ class ChunkDiffusion(ChunkModel):
         return self.predictor.stacks()
 
     def errors(self, seen: Tensor, said: Tensor, generators: Generators) -> Tensor:
-        """Squared errors in naming noise, each chunk at a time and by noise of its own."""
+        """Squared errors in what is named, each chunk at a time and by noise of its own."""
         noise = generators.normal(tuple(said.shape[1:]))
         times = generators.integers(len(self.predictor.signal), (said.shape[1],))
-        return self.predictor.squares(said, noise, times, given=seen)
+        named = self.predictor(self.predictor.noised(said, noise, times), times, given=seen)
+        return (named - (said if self.names == "chunk" else noise)).square()
 
     def chunk(self, seen: Tensor, noise: Tensor) -> Tensor:
         """Denoised step by step."""
@@ -199,14 +203,21 @@ class ChunkDiffusion(ChunkModel):
         before: Tensor | None = None
         for index, time in enumerate(times):
             at = torch.full(rows.shape[:-1], time, device=rows.device)
-            clean = towards = cleaned(rows, self._named(rows, at, seen), signals[index])
+            clean = towards = self.clean(rows, at, seen)
             if second and before is not None:
                 towards = ahead(clean, before, (signals[index - 1], signals[index], signals[index + 1]))
             rows, before = denoised(rows, towards, signals[index], signals[index + 1]), clean
         return rows.clamp(-1, 1)
 
+    def clean(self, rows: Tensor, at: Tensor, seen: Tensor) -> Tensor:
+        """What rows (R, B, K · A) at times (R, B) would be without noise, in [−1, 1], by what is named."""
+        named = self._named(rows, at, seen)
+        if self.names == "chunk":
+            return named.clamp(-1, 1)
+        return cleaned(rows, named, self.predictor.signal[at].unsqueeze(-1))
+
     def _named(self, rows: Tensor, at: Tensor, seen: Tensor) -> Tensor:
-        """The noise in rows (R, B, K · A) at times (R, B), guided to the goal."""
+        """The noise in rows (R, B, K · A) at times (R, B), or the chunks, guided to the goal."""
         named = self.predictor(rows, at, given=seen, exact=True)
         if self.guidance == 1 or not self.shape.goal:
             return named

@@ -59,6 +59,13 @@ def denoised(rows: Tensor, clean: Tensor, signal: Tensor, less: Tensor) -> Tenso
     return less.sqrt() * clean + (1 - less).sqrt() * left
 
 
+def headed(rows: Tensor, after: Tensor, signal: Tensor, less: Tensor) -> Tensor:
+    """The clean rows with which :func:`denoised` leads from ``rows`` at ᾱ ``signal`` to ``after`` at the ᾱ of ``less``
+    noise: what a single step has to take for clean to go as far as several did."""
+    ratio = ((1 - less) / (1 - signal)).sqrt()
+    return (after - ratio * rows) / (less.sqrt() - ratio * signal.sqrt())
+
+
 def ahead(clean: Tensor, before: Tensor, signals: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """What to step towards instead of ``clean`` in the second-order solver DPM-Solver++(2M): ``clean``, and as far on
     from ``before``, the one of the last step, as half the step that is next asks for (Lu et al. 2022, arXiv 2211.01095,

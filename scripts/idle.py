@@ -65,8 +65,22 @@ IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
     ),
     (
         lambda config: config.loop.get("model") == "regression",
-        ("loop.times", "loop.samples", "loop.solver", "loop.goal_dropout", "loop.guidance"),
+        (
+            "loop.times",
+            "loop.samples",
+            "loop.solver",
+            "loop.names",
+            "loop.distil",
+            "loop.distil_from",
+            "loop.goal_dropout",
+            "loop.guidance",
+        ),
         "loop.model=regression draws nothing",
+    ),
+    (
+        lambda config: config.loop.get("distil") == 0,
+        ("loop.distil_from",),
+        "loop.distil=0 teaches no fewer steps",
     ),
     (
         lambda config: config.loop.get("goals") is False,

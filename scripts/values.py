@@ -51,7 +51,7 @@ _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
     "exploration_noise", "target_noise", "target_clip", "averaging", "expert_acts", "entropy_weight", "value_weight",
     "initial", "expert", "offline", "roll_in", "gae_lambda", "goal_dropout", "guidance", "done_mode",
-    "real_share",
+    "real_share", "distil",
 )  # fmt: skip
 _AT_MOST_ONE = ("share", "expert_acts", "shaping_discount", "discount", "target_rate", "gae_lambda", "goal_dropout")
 

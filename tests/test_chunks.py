@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from understudy.datasets import Demonstrations
 from understudy.imitation import ChunkPolicy, Policy, evaluate
 from understudy.imitation.chunk_cloning import ChunkConfig
-from understudy.imitation.chunks import ChunkDiffusion, ChunkRegression, ChunkShape, Receding, Windows, step
+from understudy.imitation.chunks import ChunkDiffusion, ChunkRegression, ChunkShape, Named, Receding, Windows, step
 from understudy.imitation.diffusion import (
     cleaned,
     denoised,
@@ -24,6 +25,7 @@ from understudy.imitation.diffusion import (
     sampling_times_of_second_order,
     signal_levels,
 )
+from understudy.imitation.few_steps import errors_in_going_as_far
 from understudy.imitation.optimisers import Adam
 from understudy.imitation.randomness import Generators
 from understudy.robots import InputError, find_task
@@ -85,6 +87,28 @@ def test_drawing_is_diffusers_ddim(steps: int) -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [2, 10])
+def test_drawing_by_named_chunks_is_diffusers_ddim_too(steps: int) -> None:
+    """With an oracle that names a chunk of every row and time, some beyond [−1, 1]."""
+    theirs: Any = DDIMScheduler(
+        num_train_timesteps=100, beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing", clip_sample=True,
+        prediction_type="sample",
+    )  # fmt: skip
+    theirs.set_timesteps(steps)
+    model = ChunkDiffusion(1, SHAPE, (4,), signal_levels(100, "squaredcos_cap_v2"), samples=steps, names="chunk")
+
+    def named(rows: torch.Tensor, at: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        return 0.9 * rows.sin() + 0.01 * at.unsqueeze(-1) - 0.3
+
+    model._named = named  # pyright: ignore
+    seen = torch.zeros(1, 40, 2)
+    noise = expected = torch.randn(1, 40, 3, generator=torch.Generator().manual_seed(0))
+    for time in theirs.timesteps:
+        said = named(expected, torch.full((1, 40), int(time)), seen)
+        expected = theirs.step(said, time, expected, eta=0.0, use_clipped_model_output=True).prev_sample
+    torch.testing.assert_close(model.chunk(seen, noise), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("steps", [1, 3, 10])
 def test_drawing_in_second_order_is_diffusers_dpm_solver(steps: int) -> None:
     """With an oracle that names the noise in rows from N(0.3 s, 0.2²), whose draws stay well within [−1, 1]."""
@@ -114,9 +138,10 @@ def test_drawing_in_second_order_is_diffusers_dpm_solver(steps: int) -> None:
 Model = ChunkRegression | ChunkDiffusion
 
 
-def models() -> list[Model]:
+def models(names: Named = "noise") -> list[Model]:
     signal = signal_levels(50, "squaredcos_cap_v2")
-    return [ChunkDiffusion(1, SHAPE, (64, 64), signal, samples=10), ChunkRegression(1, SHAPE, (64, 64))]
+    diffusion = ChunkDiffusion(1, SHAPE, (64, 64), signal, samples=10, names=names)
+    return [diffusion, ChunkRegression(1, SHAPE, (64, 64))]
 
 
 def drawn_after(model: Model, seen: torch.Tensor, said: Any) -> torch.Tensor:
@@ -134,18 +159,74 @@ def drawn_after(model: Model, seen: torch.Tensor, said: Any) -> torch.Tensor:
         return model.chunk(windows, torch.randn(1, len(windows[0]), 3, generator=random)).view(len(seen), 250, 3)
 
 
-def test_diffusion_takes_either_way_and_regression_neither() -> None:
+def left_or_right(which: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, 2, which.shape, generator=random) * 1.6 - 0.8
+
+
+@pytest.mark.parametrize("names", ["noise", "chunk"])
+def test_diffusion_takes_either_way_and_regression_neither(names: Named) -> None:
     """An expert goes left or right of an obstacle that is straight ahead."""
-
-    def said(which: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        return torch.randint(0, 2, which.shape, generator=random) * 1.6 - 0.8
-
-    diffusion, regression = (drawn_after(model, torch.zeros(1, 2), said)[0] for model in models())
+    diffusion, regression = (drawn_after(model, torch.zeros(1, 2), left_or_right)[0] for model in models(names))
     left, right = ((diffusion - side).abs().amax(-1) < 0.25 for side in (-0.8, 0.8))  # the same side throughout
     assert left.float().mean() > 0.3
     assert right.float().mean() > 0.3
     assert (left | right).float().mean() > 0.8
     assert regression.abs().max() < 0.2
+
+
+def test_one_step_that_heads_right_goes_as_far_as_several() -> None:
+    """By the teacher's own path of the same rows, for a model that names exactly what it is taught."""
+    signal = signal_levels(50, "squaredcos_cap_v2")
+    student, teacher = (ChunkDiffusion(2, SHAPE, (8,), signal, samples=n, names="chunk") for n in (2, 10))
+    generators = Generators([3, 4])
+    for stack in teacher.stacks():
+        stack.initialise(generators)
+    seen, noise = generators.normal((7, 2)), generators.normal((7, 3))
+    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def answered(rows: torch.Tensor, at: torch.Tensor, *, given: torch.Tensor) -> torch.Tensor:
+        asked.append((rows, at))
+        return torch.zeros_like(rows)
+
+    student.predictor.forward = answered  # pyright: ignore
+    errors = errors_in_going_as_far(student, teacher, seen, 0.5 * noise.tanh(), generators)
+    rows, at = asked[0]
+    assert set(at.flatten().tolist()) == {49, 24}
+    now = signal[at].unsqueeze(-1)
+    weight = (now / (1 - now)).clamp(min=1)
+    lengths = (errors / weight).sqrt()  # of what it should have named
+    times = [*sampling_times(50, 10), -1]
+    for run in range(2):
+        for row in range(7):
+            x, first = rows[run, row].double(), times.index(int(at[run, row]))
+            for here, there in zip(times[first : first + 5], times[first + 1 : first + 6], strict=True):
+                window = seen[run : run + 1, row : row + 1].expand(2, -1, -1)
+                chunk = teacher.predictor(x.float().expand(2, 1, -1), torch.full((2, 1), here), given=window)
+                clean = chunk[run, 0].clamp(-1, 1).double()
+                a, b = (float(signal[t]) if t >= 0 else 1.0 for t in (here, there))
+                x = b**0.5 * clean + ((1 - b) / (1 - a)) ** 0.5 * (x - a**0.5 * clean)
+            a, b = float(signal[at[run, row]]), float(signal[times[first + 5]]) if times[first + 5] >= 0 else 1.0
+            ratio = ((1 - b) / (1 - a)) ** 0.5
+            wanted = (x - ratio * rows[run, row].double()) / (b**0.5 - ratio * a**0.5)
+            torch.testing.assert_close(lengths[run, row], wanted.abs().float(), rtol=1e-3, atol=1e-4)
+
+
+def test_two_steps_that_were_taught_are_nearer_to_twelve_than_two_that_were_not() -> None:
+    teacher = models("chunk")[0]
+    drawn_after(teacher, torch.zeros(1, 2), left_or_right)
+    assert isinstance(teacher, ChunkDiffusion)
+    student, untaught = copy.deepcopy(teacher), copy.deepcopy(teacher)
+    teacher.samples, student.samples, untaught.samples = 12, 2, 2
+    generators, optimiser = Generators([5]), Adam(student.stacks(), 1e-3)
+    random = torch.Generator().manual_seed(2)
+    for _ in range(400):
+        said = left_or_right(torch.zeros(1, 128), random).unsqueeze(-1).expand(-1, -1, 3)
+        optimiser.step(errors_in_going_as_far(student, teacher, torch.zeros(1, 128, 2), said, generators).mean())
+    with torch.no_grad():
+        noise, seen = generators.normal((500, 3)), torch.zeros(1, 500, 2)
+        far, taught, coarse = (model.chunk(seen, noise) for model in (teacher, student, untaught))
+    assert (taught - far).square().mean() < 0.5 * (coarse - far).square().mean()
+    assert ((taught - far).abs().amax(-1) < 0.25).float().mean() > 0.85
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -274,6 +355,15 @@ def test_what_cannot_be_meant_is_refused(make: Make, tmp_path: Path) -> None:
         ChunkConfig(acts=9, chunk=8)
     with pytest.raises(InputError, match=r"loop\.samples=200"):
         ChunkConfig(samples=200)
+    for given, words in (
+        ({}, r"loop\.names=chunk"),
+        ({"names": "chunk", "solver": "dpm"}, r"loop\.solver=ddim"),
+        ({"names": "chunk", "samples": 4}, r"distil_from=30: a multiple of loop\.samples=4"),
+        ({"names": "chunk", "samples": 30}, r"distil_from=30: a multiple"),
+        ({"names": "chunk", "steps": 500}, r"loop\.distil=500: they are the last of steps=500"),
+    ):
+        with pytest.raises(InputError, match=words):
+            ChunkConfig(distil=500, **given)  # pyright: ignore
     run_to(make("diffusion_policy"), 100).policy(0, {}).save_pretrained(tmp_path / "policy")
     path = tmp_path / "policy" / "config.json"
     values = json.loads(path.read_text())

@@ -31,6 +31,8 @@ together = pytest.mark.parametrize(
         ("smiling", "mixture=hybrid", "resets=expert"),
         ("gail", "reward=airl"),
         ("gail", "reward=wasserstein", "resets=expert"),
+        ("diffusion_policy", "loop.names=chunk", "loop.samples=3", "loop.distil=100", "loop.distil_from=9"),
+        ("diffusion_policy", "loop.names=chunk", "loop.samples=3", "loop.distil=50", "loop.distil_from=9"),
         ("mm_reference", "reward=gan", "reward.absorbing=true", "resets=expert", "resets.share=1"),
     ],
     ids="+".join,
