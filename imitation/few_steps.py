@@ -9,18 +9,23 @@ from .chunks import ChunkDiffusion
 from .diffusion import denoised, headed, sampling_times
 from .randomness import Generators
 
+_AROUND = 0.1  # deviations of what is seen: the teacher can be asked anywhere, and near the expert's states is where to
+
 
 def errors_in_going_as_far(
     model: ChunkDiffusion, teacher: ChunkDiffusion, seen: Tensor, said: Tensor, generators: Generators
 ) -> Tensor:
     """Squared errors (R, B, K · A) of one step of the model's against the several of the teacher's that make it up.
 
-    From what is seen (R, B, S) and the expert's chunks (R, B, K · A), each noised to one of the times that the model
-    goes through. Both name the chunk, and the teacher's ``samples`` are a multiple of the model's. An error weighs as
-    the signal does over the noise, at least 1 (progressive distillation: Salimans and Ho 2022, arXiv 2202.00512, its
-    halvings at once).
+    From what is seen (R, B, S), moved a little, and the expert's chunks (R, B, K · A), each noised to one of the times
+    that the model goes through. Both name the chunk, and the teacher's ``samples`` are a multiple of the model's. An
+    error weighs as the signal does over the noise, at least 1 (progressive distillation: Salimans and Ho 2022, arXiv
+    2202.00512, its halvings at once).
     """
     signal, noise = model.predictor.signal, generators.normal(tuple(said.shape[1:]))
+    observed = seen[..., : seen.shape[-1] - model.shape.told]  # what is hidden is 0, and stays it
+    moved = observed + _AROUND * generators.normal(tuple(observed.shape[1:])) * (observed != 0)
+    seen = torch.cat((moved, seen[..., observed.shape[-1] :]), -1)
     begins = torch.tensor(sampling_times(len(signal), model.samples), device=signal.device)
     which = generators.integers(model.samples, (said.shape[1],))
     rows = model.predictor.noised(said, noise, begins[which])

@@ -182,15 +182,18 @@ def test_one_step_that_heads_right_goes_as_far_as_several() -> None:
     for stack in teacher.stacks():
         stack.initialise(generators)
     seen, noise = generators.normal((7, 2)), generators.normal((7, 3))
-    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+    seen[..., 1] = 0  # hidden
+    asked: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def answered(rows: torch.Tensor, at: torch.Tensor, *, given: torch.Tensor) -> torch.Tensor:
-        asked.append((rows, at))
+        asked.append((rows, at, given))
         return torch.zeros_like(rows)
 
     student.predictor.forward = answered  # pyright: ignore
     errors = errors_in_going_as_far(student, teacher, seen, 0.5 * noise.tanh(), generators)
-    rows, at = asked[0]
+    rows, at, windows = asked[0]
+    assert 0 < (windows - seen)[..., 0].abs().max() < 0.5
+    assert (windows[..., 1] == 0).all()
     assert set(at.flatten().tolist()) == {49, 24}
     now = signal[at].unsqueeze(-1)
     weight = (now / (1 - now)).clamp(min=1)
@@ -200,7 +203,7 @@ def test_one_step_that_heads_right_goes_as_far_as_several() -> None:
         for row in range(7):
             x, first = rows[run, row].double(), times.index(int(at[run, row]))
             for here, there in zip(times[first : first + 5], times[first + 1 : first + 6], strict=True):
-                window = seen[run : run + 1, row : row + 1].expand(2, -1, -1)
+                window = windows[run : run + 1, row : row + 1].expand(2, -1, -1)
                 chunk = teacher.predictor(x.float().expand(2, 1, -1), torch.full((2, 1), here), given=window)
                 clean = chunk[run, 0].clamp(-1, 1).double()
                 a, b = (float(signal[t]) if t >= 0 else 1.0 for t in (here, there))
