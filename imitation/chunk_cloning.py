@@ -15,7 +15,7 @@ from ..robots import InputError, Spaces, Task, view_mask
 from .agents.base import Average
 from .chunk_policy import ChunkPolicy
 from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Named, Receding, Solver, Windows, drawn
-from .diffusion import signal_levels
+from .diffusion import most_of_second_order, signal_levels
 from .few_steps import errors_in_going_as_far
 from .goals import Aim, seen
 from .networks import Normaliser
@@ -35,8 +35,9 @@ class ChunkConfig:
     ``chunk`` without it, and draws them in ``samples`` steps of ``solver``: ``ddim``, or ``dpm``, the better one where
     they are few and the network was trained to the end. The last ``distil`` of the updates teach the network to go in
     each of its ``samples`` steps as far as it does in several, of ``distil_from`` in all
-    (:func:`~.few_steps.errors_in_going_as_far`); that takes some ``distil_from / samples`` times as long. The policy to
-    deploy has an average of the parameters with power ``averaging`` (:class:`~.agents.base.Average`).
+    (:func:`~.few_steps.errors_in_going_as_far`); that takes some ``distil_from / samples`` times as long, and a run
+    that is given more ``steps`` afterwards goes on with it. The policy to deploy has an average of the parameters with
+    power ``averaging`` (:class:`~.agents.base.Average`).
     ``steps`` counts updates on ``batch_size`` rows. ``view`` names the parts of the observation that it may see.
 
     With ``goals`` it is told where to go: while learning where the episode came to within the next ``goal_steps``,
@@ -73,6 +74,13 @@ class ChunkConfig:
             )
         if self.samples > self.times:
             raise InputError(f"loop.samples={self.samples}: there are loop.times={self.times} to go through at most")
+        if self.model == "diffusion" and self.solver == "dpm":
+            most = most_of_second_order(signal_levels(self.times, "squaredcos_cap_v2"))
+            if self.samples > most:
+                raise InputError(
+                    f"loop.samples={self.samples}: of loop.times={self.times} loop.solver=dpm goes through {most} at "
+                    "most: give fewer, or loop.solver=ddim"
+                )
         if self.distil:
             self._check_distilling()
 
@@ -143,8 +151,14 @@ class ChunkCloning(Regression):
         """Windows to learn from."""
         return len(self._windows)
 
+    @property
+    def _pause(self) -> int:
+        """Where the teaching of few steps begins, and the end."""
+        alone = self.total - self.config.distil
+        return alone if self.config.distil and self.steps < alone else self.total
+
     def advance(self) -> Mapping[str, Tensor]:
-        """The next hundred updates, of which the last ``distil`` have a teacher; returns the last one's metrics."""
+        """The next hundred updates at most, of which the last ``distil`` have a teacher; returns the last metrics."""
         if self.config.distil and self.teacher is None and self.steps >= self.total - self.config.distil:
             self._take(copy.deepcopy(self.averaged))
             self.model.load_state_dict(self.averaged.state_dict())

@@ -24,6 +24,7 @@ from .chunks import (
     drawn,
     step,
 )
+from .diffusion import most_of_second_order, signal_levels
 from .goals import Aim, seen
 from .networks import Normaliser
 from .policy import Policy, PolicyConfig
@@ -59,6 +60,10 @@ class ChunkPolicyConfig(PolicyConfig):
             raise ValueError("'acts' must be at most 'chunk'")
         if config.samples > config.times:
             raise ValueError("'samples' must be at most 'times'")
+        if config.solver == "dpm":
+            most = most_of_second_order(signal_levels(config.times, "squaredcos_cap_v2"))
+            if config.samples > most:
+                raise ValueError(f"'samples' must be at most {most}, which is how many of its times 'dpm' goes through")
         if config.place is not None and len(config.place) != config.goal:
             raise ValueError("'place' must have as many numbers as 'goal' says")
         return config

@@ -44,6 +44,11 @@ def sampling_times_of_second_order(signal: Tensor, count: int) -> list[int]:
     return [round(first - index * first / count) for index in range(count)]
 
 
+def most_of_second_order(signal: Tensor) -> int:
+    """How many different times there are for :func:`sampling_times_of_second_order`; 0 where there is none."""
+    return max(int((signal >= _LEAST_SIGNAL).sum()) - 1, 0)
+
+
 def cleaned(rows: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
     """What rows at ᾱ ``signal`` would be without the noise that is said to be in them, kept in [−1, 1], where actions
     are."""

@@ -367,11 +367,19 @@ def test_what_cannot_be_meant_is_refused(make: Make, tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             ChunkConfig(distil=500, **given)  # pyright: ignore
+    with pytest.raises(
+        InputError, match=r"loop\.samples=20: of loop\.times=20 loop\.solver=dpm goes through 17 at most"
+    ):
+        ChunkConfig(times=20, samples=20, solver="dpm")
+    with pytest.raises(InputError, match=r"goes through 0 at most"):
+        ChunkConfig(times=1, samples=1, solver="dpm")
+    assert len(set(sampling_times_of_second_order(signal_levels(20, "squaredcos_cap_v2"), 17))) == 17
     run_to(make("diffusion_policy"), 100).policy(0, {}).save_pretrained(tmp_path / "policy")
     path = tmp_path / "policy" / "config.json"
     values = json.loads(path.read_text())
     for change, message in (
         ({"samples": 50}, "'samples' must be at most 'times'"),
+        ({"samples": 18, "solver": "dpm"}, "'samples' must be at most 17, which is how many"),
         ({"acts": 5}, "'acts' must be at most 'chunk'"),
         ({"history": 0}, "'history' must be a positive whole number"),
         ({"history": 3}, "does not fit its config"),
