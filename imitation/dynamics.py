@@ -7,8 +7,8 @@ arXiv 1805.12114), as HyPER has it (arXiv 2402.08848; reference/algorithms.md 3.
 
 Inputs and changes are standardised by the run's own rows, and log σ² is held softly between −10 and 0.5 in these units.
 Departures from the released code: changes are standardised too (there inputs alone), the rows held out are the same at
-every fit (there they are drawn anew, so that most have been trained on before), and what decides when to stop is their
-likelihood (there the squared error, which says nothing of σ).
+every fit (there they are drawn anew, so that most have been trained on before), what decides when to stop is their
+likelihood (there the squared error, which says nothing of σ), and what is drawn stays within the box of states seen.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from .diffusion import denoised, headed, sampling_times
 from .randomness import Generators
 
 _AROUND = 0.1  # deviations of what is seen: the teacher can be asked anywhere, and near the expert's states is where to
+_NOTHING = 1e-20  # what a policy may not see is divided by 1e30, and stays nothing
 
 
 def errors_in_going_as_far(
@@ -23,8 +24,9 @@ def errors_in_going_as_far(
     2202.00512, its halvings at once).
     """
     signal, noise = model.predictor.signal, generators.normal(tuple(said.shape[1:]))
-    observed = seen[..., : seen.shape[-1] - model.shape.told]  # what is hidden is 0, and stays it
-    moved = observed + _AROUND * generators.normal(tuple(observed.shape[1:])) * (observed != 0)
+    observed = seen[..., : seen.shape[-1] - model.shape.told]
+    visible = observed.abs() > _NOTHING
+    moved = observed + _AROUND * generators.normal(tuple(observed.shape[1:])) * visible
     seen = torch.cat((moved, seen[..., observed.shape[-1] :]), -1)
     begins = torch.tensor(sampling_times(len(signal), model.samples), device=signal.device)
     which = generators.integers(model.samples, (said.shape[1],))

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 # Members and horizon: the middle, and how it grows with each.
 WORLDS = ((5, 5), (1, 5), (10, 5), (5, 1), (5, 25))
-FITS = (5, 1, 10)
+FITS = ((5, ROWS), (1, ROWS), (10, ROWS), (5, 5 * ROWS))  # members and rows
 
 
 def world_comparisons(runs: int, device: torch.device, precision: str) -> Iterator[Comparison]:
     """HyPER's updates outside its world against those inside, which bring their share of roll-outs; then whole fits.
 
-    The ratio is what an update inside, or a fit to 2000 rows, costs in updates outside.
+    The ratio is what an update inside, or a fit to so many rows, costs in updates outside.
     """
     outside = _updates(_training(["world=simulator", "resets=initial"], runs, device, precision))
     for members, horizon in WORLDS:
         inside = _updates(_training(_sizes(members, horizon), runs, device, precision))
         yield _comparison(f"{members} x {horizon}", (outside, inside), runs)
-    for members in FITS:
-        fits = _fits(_training(_sizes(members, 5), runs, device, precision))
-        yield _comparison(f"fit of {members}", (outside, fits), runs, updates=1)
+    for members, rows in FITS:
+        fits = _fits(_training(_sizes(members, 5), runs, device, precision, rows), rows)
+        yield _comparison(f"fit of {members} to {rows}", (outside, fits), runs, updates=1)
 
 
 def _comparison(name: str, blocks: tuple[Block, Block], runs: int, updates: int | None = None) -> Comparison:
@@ -42,7 +42,9 @@ def _sizes(members: int, horizon: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _training(world: list[str], runs: int, device: torch.device, precision: str) -> InteractiveTraining:
+def _training(
+    world: list[str], runs: int, device: torch.device, precision: str, rows: int = ROWS
+) -> InteractiveTraining:
     """HyPER on random rows."""
     from omegaconf import OmegaConf
 
@@ -54,7 +56,7 @@ def _training(world: list[str], runs: int, device: torch.device, precision: str)
     config, _ = compose(
         [
             "task=hopper", "learner=hyper", f"runs={runs}", f"device={device}", f"precision={precision}",
-            "loop.select_by=none", f"loop.buffer_size={2 * ROWS}", *world,
+            "loop.select_by=none", f"loop.buffer_size={2 * rows}", *world,
         ]
     )  # fmt: skip
     values: Any = OmegaConf.to_container(config, resolve=True)
@@ -81,11 +83,11 @@ def _updates(training: InteractiveTraining) -> Block:
     return block
 
 
-def _fits(training: InteractiveTraining) -> Block:
+def _fits(training: InteractiveTraining, rows: int) -> Block:
     """Whole fits of the ensembles, each from where the one before it came to."""
     from ..imitation.worlds import ModelWorld
 
-    update, world = block_of(training), training.world
+    update, world = block_of(training, rows), training.world
     assert isinstance(world, ModelWorld)
     update(1)
 

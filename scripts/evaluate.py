@@ -121,14 +121,23 @@ def _act(policy: Policy, options: EvaluateOptions, seeds: Sequence[int], advance
 
 
 def _latency(policy: Policy, options: EvaluateOptions) -> dict[str, float]:
-    """Milliseconds that one action for one observation takes on this machine: a robot waits for the worst of them."""
+    """Milliseconds that one action for one observation takes on this machine: a robot waits for the worst of them.
+
+    For a policy that plans chunks also the median of those steps alone in which it plans.
+    """
+    from ..imitation.chunks import Memory
+
     observation, state, taken = np.zeros(policy.config.observation_size, np.float32), None, list[float]()
+    plans = list[int]()
     for _ in range(_WARM_UP + _TIMED):
         begun = time.perf_counter()
         _, state = policy.predict(observation, state, deterministic=options.deterministic)
         taken.append(1000 * (time.perf_counter() - begun))
-    timed = np.array(taken[_WARM_UP:])
-    return {"median": round(float(np.median(timed)), 3), "worst": round(float(timed.max()), 3)}
+        plans.append(int(state.planned[0]) if isinstance(state, Memory) else 0)
+    timed, planned = np.array(taken[_WARM_UP:]), np.diff(plans)[_WARM_UP - 1 :] > 0
+    figures = {"median": np.median(timed), "worst": timed.max()}
+    figures |= {"plan": np.median(timed[planned])} if planned.any() else {}
+    return {name: round(float(value), 3) for name, value in figures.items()}
 
 
 def _film(options: EvaluateOptions, task: Task) -> int:
@@ -217,7 +226,8 @@ def _show(result: dict[str, Any], names: list[str], returns: np.ndarray, lengths
         print(f"success: {mean} of the episodes, 95 % interval {low} to {high}, of {count}")
     latency, period = result["latency_ms"], 1000 / result["control_rate"]
     worst = f"median {latency['median']:.2f} ms, worst {latency['worst']:.2f} ms"
-    print(f"latency: {worst} an action, of the {period:.1f} ms that the robot has for one")
+    plan = f", median of those that plan {latency['plan']:.2f} ms" if "plan" in latency else ""
+    print(f"latency: {worst} an action{plan}, of the {period:.1f} ms that the robot has for one")
     if result["video"] is not None:
         print(f"video: {result['video']}")
 

@@ -18,12 +18,12 @@ Block = Callable[[int], object]  # makes n updates
 ROWS = 2_000  # in each side's replay buffer
 
 
-def block_of(training: InteractiveTraining) -> Block:
+def block_of(training: InteractiveTraining, rows: int = ROWS) -> Block:
     """Updates of a training whose buffer is filled with random rows: indices, noise, relabelling and the update."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    for _ in range(ROWS):
+    for _ in range(rows):
         training.buffer.add(torch.randn(len(training.seeds), training.layout.width, generator=generator))
     training.buffer.rows[..., -2:] = 0.0  # nothing has ended, and none is the expert's
     return training.update

@@ -71,6 +71,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
     "sac": INTERACTIVE,
     "hype": HYBRID,
     "hyper": (*HYBRID, *MODEL),
+    "hyper_smiling": (*SCORE, *MODEL),
     "mm": HYBRID,
     "bc_reg": HYBRID,
     "dac": HYBRID,

@@ -47,7 +47,17 @@ def test_what_a_learned_world_costs(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["world", "runs=1", "updates=1", "blocks=1", "threads=1", "precision=float32", "device=cpu"]
     assert main(options) == 0
     result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    names = ["5 x 5", "1 x 5", "10 x 5", "5 x 1", "5 x 25", "fit of 5", "fit of 1", "fit of 10"]
+    names = [
+        "5 x 5",
+        "1 x 5",
+        "10 x 5",
+        "5 x 1",
+        "5 x 25",
+        "fit of 5 to 2000",
+        "fit of 1 to 2000",
+        "fit of 10 to 2000",
+        "fit of 5 to 10000",
+    ]
     assert [row["what"] for row in result["results"]] == names
     assert all(row["outside"] > 0 and row["inside"] > 0 for row in result["results"])
 

@@ -29,6 +29,7 @@ from understudy.imitation.few_steps import errors_in_going_as_far
 from understudy.imitation.optimisers import Adam
 from understudy.imitation.randomness import Generators
 from understudy.robots import InputError, find_task
+from understudy.scripts.deploy import main as deploy_main
 from understudy.scripts.evaluate import main as evaluate_main
 from understudy.scripts.record import main as record_main
 from understudy.scripts.train import main
@@ -182,7 +183,7 @@ def test_one_step_that_heads_right_goes_as_far_as_several() -> None:
     for stack in teacher.stacks():
         stack.initialise(generators)
     seen, noise = generators.normal((7, 2)), generators.normal((7, 3))
-    seen[..., 1] = 0  # hidden
+    seen[..., 1] *= 1e-30  # hidden
     asked: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def answered(rows: torch.Tensor, at: torch.Tensor, *, given: torch.Tensor) -> torch.Tensor:
@@ -193,7 +194,7 @@ def test_one_step_that_heads_right_goes_as_far_as_several() -> None:
     errors = errors_in_going_as_far(student, teacher, seen, 0.5 * noise.tanh(), generators)
     rows, at, windows = asked[0]
     assert 0 < (windows - seen)[..., 0].abs().max() < 0.5
-    assert (windows[..., 1] == 0).all()
+    assert torch.equal(windows[..., 1], seen[..., 1])
     assert set(at.flatten().tolist()) == {49, 24}
     now = signal[at].unsqueeze(-1)
     weight = (now / (1 - now)).clamp(min=1)
@@ -290,6 +291,32 @@ def test_the_policy_acts_in_episodes_as_the_training_does(make: Make, learner: s
     environment.close()
 
 
+def test_what_acts_is_the_average_that_it_is_said_to_be(make: Make) -> None:
+    """After update t the newest parameters count (p + 1) / (t + p), p = 8 (arXiv 1212.1824)."""
+    training: Any = make("diffusion_policy", "loop.averaging=8")
+    averaged = torch.zeros(())
+    for update in range(1, 31):
+        training.update(1)
+        newest = training.model.stacks()[-1].master()[0].detach().double()
+        averaged = averaged + (9 / (update + 8)) * (newest - averaged)
+    kept = training.averaged.stacks()[-1].master()[0].detach()
+    torch.testing.assert_close(kept.double(), averaged, rtol=1e-4, atol=1e-6)
+    assert (kept - newest).abs().max() > 1e-4
+    assert torch.equal(training.policy(1, {}).model.stacks()[-1].master()[0], kept[1:2])
+
+
+@pytest.mark.parametrize("learner", ["diffusion_policy", "bc_chunks"])
+def test_it_is_deployed_in_lockstep_as_it_is_evaluated(
+    make: Make, learner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_to(make(learner), 100).policy(0, {}).save_pretrained(tmp_path / "policy")
+    assert evaluate_main([str(tmp_path / "policy"), "episodes=1", "quiet=true"]) == 0
+    evaluated = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert deploy_main([str(tmp_path / "policy"), "lockstep=true", "quiet=true"]) == 0
+    deployed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert deployed["return"] == pytest.approx(evaluated["return"]["runs"][0], rel=1e-3)
+
+
 def test_predict_keeps_its_memory_in_the_state(make: Make) -> None:
     policy = run_to(make("bc_chunks"), 200).policy(0, {})
     seen = np.random.default_rng(0).normal(size=(4, 2, 11)).astype(np.float32)
@@ -339,7 +366,8 @@ def test_commands_treat_it_like_any_other_policy(
     capsys.readouterr()
     assert evaluate_main([str(run), "episodes=2", "quiet=true"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert 0 < result["latency_ms"]["median"] <= result["latency_ms"]["worst"]
+    latency = result["latency_ms"]
+    assert 0 < latency["median"] < latency["plan"] <= latency["worst"]  # two of three steps take what was planned
     assert evaluate_main([str(run / "policy"), "episodes=18", "quiet=true"]) == 0
     played = json.loads(capsys.readouterr().out)["return"]
     out = tmp_path / "recorded.hdf5"
@@ -347,7 +375,7 @@ def test_commands_treat_it_like_any_other_policy(
     recorded = json.loads(capsys.readouterr().out)["return"]["mean"]
     assert recorded == pytest.approx(played["runs"][0], rel=1e-3)  # in blocks of another size
     assert evaluate_main([str(run / "policy"), "episodes=1", "deterministic=false"]) == 0
-    assert "ms an action, of the 8.0 ms that the robot has for one" in capsys.readouterr().out
+    assert " ms, of the 8.0 ms that the robot has for one" in capsys.readouterr().out
     arguments = ["learner=dagger", f"expert={run}", *SMALL, f"data={data_file}", f"directory={tmp_path / 'dagger'}"]
     assert main([*arguments, "steps=200"]) == 2
     assert "it plans chunks" in capsys.readouterr().err

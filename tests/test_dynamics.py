@@ -44,6 +44,30 @@ def test_a_linear_gaussian_system_is_found(fitted: tuple[Dynamics, dict[str, Ten
     torch.testing.assert_close(variances.mean((1, 2)).sqrt(), NOISE.expand(2, 2), rtol=0.1, atol=0.0)
 
 
+def test_the_elites_are_the_members_to_which_held_out_rows_are_likeliest() -> None:
+    """Every tenth row is held out; by their density in the units of the change."""
+    config = DynamicsConfig(members=5, elites=2, hidden=(8,), epochs=2, learning_rate=3e-3)
+    dynamics, rows = Dynamics(config, 2, 2, 1), linear(600, [3, 4])
+    dynamics.initialise(Generators([1, 2]))
+    dynamics.fit(None, rows, Generators([5, 6]))
+    means, log_variances = dynamics.standardised(rows.observations[:, 9::10], rows.actions[:, 9::10])
+    changes = (rows.next_observations - rows.observations)[:, 9::10]
+    scaled = (changes - dynamics.change_mean) / dynamics.change_std
+    density = torch.distributions.Normal(means, (log_variances / 2).exp())
+    likelihood = density.log_prob(scaled.unsqueeze(1)).mean((2, 3))
+    assert dynamics.elites.tolist() == likelihood.argsort(1, descending=True)[:, :2].tolist()
+
+
+def test_a_variance_stays_within_its_bounds_whatever_the_network_says() -> None:
+    dynamics = Dynamics(DynamicsConfig(members=2, elites=1, hidden=(4,)), 1, 2, 1)
+    dynamics.std.fill_(1.0)
+    for said, bound in ((1e4, 0.5), (-1e4, -10.0)):
+        with torch.no_grad():
+            dynamics.net.biases[-1].fill_(said)
+        _, log_variances = dynamics.standardised(torch.zeros(1, 3, 2), torch.zeros(1, 3, 1))
+        torch.testing.assert_close(log_variances, torch.full_like(log_variances, bound), rtol=0, atol=1e-3)
+
+
 def test_it_says_how_sure_it_is(fitted: tuple[Dynamics, dict[str, Tensor]]) -> None:
     """95 % of held-out changes within the interval, give or take 2.5; errors as large as the variance says."""
     metrics = fitted[1]

@@ -251,6 +251,22 @@ def test_members_are_trained_apart_and_combined(combine: str) -> None:
     torch.testing.assert_close(reward.relabel(batch), expected.detach())
 
 
+def test_diffails_reward_is_of_the_mean_over_times_and_dimensions_of_likeness() -> None:
+    """r = −log(1 − D̄), D̄ = mean over t and dimensions of exp(−squared error), not exp of a mean (algorithms.md)."""
+    reward, batch = make("diffusion", times=3, absorbing=False), rows(0.0, 0)
+    assert isinstance(reward, DiffusionReward)
+    dimensions = torch.arange(1.0, O + A + 1)
+
+    def squares(rows: Tensor, noise: Tensor, times: Tensor, **_: object) -> Tensor:
+        assert noise.shape == rows.shape
+        return (0.2 * (times + 1).unsqueeze(-1) * dimensions).expand_as(rows)
+
+    reward.predictor.squares = squares  # pyright: ignore
+    likeness = np.mean([[np.exp(-0.2 * (t + 1) * d) for d in range(1, O + A + 1)] for t in range(3)])
+    expected = torch.full((2, 64), -np.log(1 - likeness), dtype=torch.float32)
+    torch.testing.assert_close(reward.relabel(batch), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("inputs", "seen"),
     [("state", [0]), ("state-action", [0, 1]), ("state-next-state", [0, 2]), ("all", [0, 1, 2])],

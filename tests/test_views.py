@@ -94,6 +94,25 @@ def test_critics_reward_and_cloning_have_views_of_their_own(make: Make) -> None:
     assert not torch.equal(cloned.act(SEEN), cloned.act(other("positions")))
 
 
+def test_a_score_is_of_what_it_may_see_in_the_experts_own_units(make: Make) -> None:
+    training: Any = run_to(make("smiling", "reward.view=[positions]"), 200)
+    actions, nothing = torch.zeros(2, 6, 3), torch.zeros(2, 6)
+
+    def rewards(seen: Tensor) -> Tensor:
+        return training.reward.relabel(Batch(seen, actions, seen, nothing, nothing, nothing))
+
+    assert torch.equal(rewards(SEEN), rewards(other("velocities")))
+    assert not torch.equal(rewards(SEEN), rewards(other("positions")))
+    expert = training.layout.batch(training.expert_rows).observations
+    rows = training.layout.batch(training.expert_rows.expand(1, -1, -1))
+    seen = training.reward.inputs(rows)[0]
+    shown = seen.abs().amax(0) > 1e-20
+    assert shown.tolist() == [True] * 5 + [False] * 6  # Hopper's positions come first
+    wanted = (expert - expert.mean(0)) / expert.std(0, correction=0)
+    torch.testing.assert_close(seen[:, shown], wanted[:, shown], rtol=1e-3, atol=1e-3)
+    training.close()
+
+
 @pytest.mark.parametrize("reward", ["gan", "wasserstein"])
 def test_a_policy_is_not_chosen_by_what_its_reward_may_not_see(make: Make, reward: str) -> None:
     training: Any = make("mm", f"reward={reward}", "reward.view=[positions]", "loop.select_by=occupancy")

@@ -14,6 +14,7 @@ from conftest import LEARNERS, SMALL, Make, last_of_each, run_to, same_state
 from torch import Tensor
 
 from understudy.datasets import Demonstrations
+from understudy.imitation import worlds
 from understudy.imitation.dynamics import Dynamics, DynamicsConfig
 from understudy.imitation.interactive import InteractiveTraining
 from understudy.imitation.networks import Normaliser
@@ -210,6 +211,38 @@ def test_a_share_of_the_rows_may_be_the_simulators(make: Make) -> None:
     assert training.layout.batch(training.buffer.rows).rewards.abs().sum() > 0
 
 
+def test_roll_outs_grow_longer_by_the_schedule(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths, original = list[int](), worlds.roll_out
+
+    def noted(*arguments: Any) -> Tensor:
+        lengths.append(arguments[4].which.shape[1])
+        return original(*arguments)
+
+    monkeypatch.setattr(worlds, "roll_out", noted)
+    training = make("hyper", "world.horizon=[[80,1],[180,5]]")
+    run_to(training, 200)
+    assert lengths[0] == 1
+    assert lengths[-1] == 5
+    assert lengths == sorted(lengths)
+    assert set(lengths) > {1, 3, 5}
+
+
+def test_the_return_in_the_model_is_the_models(make: Make) -> None:
+    """In one that stands still what the first state is worth is had twenty-five times; in the simulator it falls."""
+    training = run_to(make("hyper"), 200)
+    world = world_of(training)
+
+    def still(observations: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+        return observations, observations[..., 0]
+
+    world.dynamics.step = still  # pyright: ignore
+    counts, acting = np.zeros(2, np.int64), cast(Any, training).agent.act
+    found = world._diagnosis(7, world.dynamics, acting, lambda b: b.observations[..., 0], torch.device("cpu"), counts)
+    torch.testing.assert_close(found["return_model_initial"], torch.full((2,), 25 * 1.25), rtol=5e-3, atol=0.0)
+    assert (found["return_real_initial"] < found["return_model_initial"] - 0.2).all()
+    assert (counts > 0).all()
+
+
 def _of_transitions(rows: Tensor) -> list[list[float]]:
     """Packed rows (R, N, width) without what is not of the transition, one after the other."""
     return rows.flatten(0, 1)[:, :-3].tolist()
@@ -234,6 +267,11 @@ def test_doubt_changes_rewards_as_told(make: Make) -> None:
     [
         ("smiling", "world=model"),
         ("mm", "world=model", "world.uncertainty=truncate"),
+        ("airl", "world=model"),
+        ("diffail", "world=model"),
+        ("sqil", "world=model", "resets=expert"),
+        ("hype_guitar", "world=model"),
+        ("hyper", "agent=td3"),
         ("hyper", "resets=roll_in", "resets.source=expert", "resets.updates=1"),
     ],
 )
@@ -303,13 +341,14 @@ def test_more_rows_at_once_are_as_one_by_one() -> None:
 
 
 def test_the_table_the_result_and_the_picture_of_a_run(
-    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     small = [option for option in last_of_each(*SMALL, *LEARNERS["hyper"]) if not option.startswith("quiet=")]
     assert main(["learner=hyper", *small, f"data={data_file}", f"directory={tmp_path / 'run'}"]) == 0
     printed = capsys.readouterr().out
-    assert "model" in printed
-    assert "updates" in printed
+    (header,) = (line for line in printed.splitlines() if "evaluation" in line and "┃" in line)
+    assert all(name in header for name in ("policy", "model steps", "updates"))
     result = json.loads(printed.strip().splitlines()[-1])
     assert result["updates"] == 140
     assert result["model_steps"] > result["steps"]["policy"] == 200
