@@ -10,7 +10,15 @@ from .paired import ROWS, Block, Comparison, block_of
 if TYPE_CHECKING:
     import torch
 
-REWARDS = ("gan", "wasserstein", "score", "diffusion")
+SCORE = "reward.expert_updates=1"  # its expert's are before the first update, and not part of any
+REWARDS = {
+    "gan": ("reward=gan",),
+    "wasserstein": ("reward=wasserstein",),
+    "score": ("reward=score", SCORE),
+    "score at 4 levels": ("reward=score", SCORE, "reward.levels=4"),
+    "score at 32 levels": ("reward=score", SCORE, "reward.levels=32"),
+    "diffusion": ("reward=diffusion",),
+}
 
 
 def reward_comparisons(runs: int, device: torch.device, precision: str) -> Iterator[Comparison]:
@@ -18,12 +26,12 @@ def reward_comparisons(runs: int, device: torch.device, precision: str) -> Itera
 
     The ratio is the learned reward's relabelling and its own updates, per update of the agent.
     """
-    for reward in REWARDS:
-        blocks = (_updates(None, runs, device, precision), _updates(reward, runs, device, precision))
-        yield Comparison(reward, ("task", "learned"), blocks, (runs, runs), lambda task, learned: task / learned - 1)
+    for name, options in REWARDS.items():
+        blocks = (_updates(None, runs, device, precision), _updates(options, runs, device, precision))
+        yield Comparison(name, ("task", "learned"), blocks, (runs, runs), lambda task, learned: task / learned - 1)
 
 
-def _updates(reward: str | None, runs: int, device: torch.device, precision: str) -> Block:
+def _updates(reward: tuple[str, ...] | None, runs: int, device: torch.device, precision: str) -> Block:
     """Updates of moment matching's agent under a reward, or under the task's; nothing acts."""
     from omegaconf import OmegaConf
 
@@ -33,11 +41,10 @@ def _updates(reward: str | None, runs: int, device: torch.device, precision: str
     from .build import build
     from .settings import compose
 
-    once = ["reward.expert_updates=1"] if reward == "score" else []  # before the first update, not part of any
     config, _ = compose(
         [
-            "task=hopper", "learner=mm", f"reward={reward or 'gan'}", f"runs={runs}", f"device={device}",
-            f"precision={precision}", "loop.select_by=none", f"steps={ROWS}", *once,
+            "task=hopper", "learner=mm", f"runs={runs}", f"device={device}", f"precision={precision}",
+            "loop.select_by=none", f"steps={ROWS}", *(reward or ()),
         ]
     )  # fmt: skip
     values: Any = OmegaConf.to_container(config, resolve=True)

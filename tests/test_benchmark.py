@@ -34,8 +34,9 @@ def test_what_rewards_cost(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.strip().splitlines()
     result = json.loads(lines[-1])
     assert result["benchmark"] == "rewards"
-    assert [row["what"] for row in result["results"]] == ["gan", "wasserstein", "score", "diffusion"]
-    assert len(lines) == 1 + 4 + 1
+    names = ["gan", "wasserstein", "score", "score at 4 levels", "score at 32 levels", "diffusion"]
+    assert [row["what"] for row in result["results"]] == names
+    assert len(lines) == 1 + 6 + 1
     for row in result["results"]:
         assert row["low"] <= row["ratio"] <= row["high"]
         assert row["task"] > 0
