@@ -14,7 +14,7 @@ from ..datasets import Demonstrations
 from ..robots import InputError, Spaces, Task, view_mask
 from .agents.base import Average
 from .chunk_policy import ChunkPolicy
-from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Named, Receding, Solver, Windows, drawn
+from .chunks import ChunkDiffusion, ChunkModel, ChunkRegression, ChunkShape, Predicted, Receding, Solver, Windows, drawn
 from .diffusion import most_of_second_order, signal_levels
 from .few_steps import errors_in_going_as_far
 from .goals import Aim, seen
@@ -31,13 +31,13 @@ class ChunkConfig:
     asked again.
 
     ``model`` is ``diffusion``, which has the expert's distribution, or ``regression``, its plain control, which has the
-    mean. Diffusion noises chunks to one of ``times`` (ᾱ a squared cosine), learns to name the ``noise`` in them or the
-    ``chunk`` without it, and draws them in ``samples`` steps of ``solver``: ``ddim``, or ``dpm``, the better one where
-    they are few and the network was trained to the end. The last ``distil`` of the updates teach the network to go in
-    each of its ``samples`` steps as far as it does in several, of ``distil_from`` in all
-    (:func:`~.few_steps.errors_in_going_as_far`); that takes some ``distil_from / samples`` times as long, and a run
-    that is given more ``steps`` afterwards goes on with it. The policy to deploy has an average of the parameters with
-    power ``averaging`` (:class:`~.agents.base.Average`).
+    mean. Diffusion noises chunks to one of ``times`` (ᾱ a squared cosine), learns to predict the ``noise`` in them or
+    the ``chunk`` without it (``learner=diffusion_policy`` has the second), and draws them in ``samples`` steps of
+    ``solver``: ``ddim``, or ``dpm``, the better one where they are few and the network was trained to the end. The last
+    ``distil`` of the updates teach the network to go in each of its ``samples`` steps as far as it does in several, of
+    ``distil_from`` in all (:func:`~.few_steps.errors_in_going_as_far`); each takes some 1 + ``distil_from`` / 3
+    ``samples`` times as long, and a run that is given more ``steps`` afterwards goes on with it. The policy to deploy
+    has an average of the parameters with power ``averaging`` (:class:`~.agents.base.Average`).
     ``steps`` counts updates on ``batch_size`` rows. ``view`` names the parts of the observation that it may see.
 
     With ``goals`` it is told where to go: while learning where the episode came to within the next ``goal_steps``,
@@ -57,7 +57,7 @@ class ChunkConfig:
     times: int = 100
     samples: int = 10
     solver: Solver = "ddim"
-    names: Named = "noise"
+    predicts: Predicted = "noise"
     distil: int = 0
     distil_from: int = 30
     averaging: float | None = 8.0
@@ -88,8 +88,10 @@ class ChunkConfig:
         given = f"loop.distil={self.distil}"
         if self.distil >= self.steps:
             raise InputError(f"{given}: they are the last of steps={self.steps}, and something must be learned before")
-        if self.names != "chunk":
-            raise InputError(f"{given}: the noise in what is all noise says nothing of a chunk: add loop.names=chunk")
+        if self.predicts != "chunk":
+            raise InputError(
+                f"{given}: the noise in what is all noise says nothing of a chunk: add loop.predicts=chunk"
+            )
         if self.solver != "ddim":
             raise InputError(f"{given}: the steps that are taught are those of loop.solver=ddim: choose it")
         if self.distil_from % self.samples or not self.samples < self.distil_from <= self.times:
@@ -143,7 +145,7 @@ class ChunkCloning(Regression):
         signal = signal_levels(config.times, "squaredcos_cap_v2")
         return ChunkDiffusion(
             runs, shape, config.hidden, signal, config.samples, guidance=config.guidance, solver=config.solver,
-            names=config.names,
+            predicts=config.predicts,
         )  # fmt: skip
 
     @property
@@ -152,7 +154,7 @@ class ChunkCloning(Regression):
         return len(self._windows)
 
     @property
-    def _pause(self) -> int:
+    def _stops_at(self) -> int:
         """Where the teaching of few steps begins, and the end."""
         alone = self.total - self.config.distil
         return alone if self.config.distil and self.steps < alone else self.total
@@ -160,7 +162,7 @@ class ChunkCloning(Regression):
     def advance(self) -> Mapping[str, Tensor]:
         """The next hundred updates at most, of which the last ``distil`` have a teacher; returns the last metrics."""
         if self.config.distil and self.teacher is None and self.steps >= self.total - self.config.distil:
-            self._take(copy.deepcopy(self.averaged))
+            self._learn_from(copy.deepcopy(self.averaged))
             self.model.load_state_dict(self.averaged.state_dict())
             for stack in self.model.stacks():
                 stack.refresh()
@@ -170,10 +172,10 @@ class ChunkCloning(Regression):
             self.optimiser = self._fresh_optimiser()
         return super().advance()
 
-    def _take(self, teacher: ChunkModel) -> None:
+    def _learn_from(self, teacher: ChunkModel) -> None:
         """As the teacher; the guidance that it follows is learned from it."""
         assert isinstance(teacher, ChunkDiffusion)
-        self.teacher, teacher.samples = teacher, self.config.distil_from
+        self.teacher, teacher.samples, teacher.guidance = teacher, self.config.distil_from, self.config.guidance
         for model in (self.model, self.averaged):
             assert isinstance(model, ChunkDiffusion)
             model.guidance = 1.0
@@ -239,8 +241,9 @@ class ChunkCloning(Regression):
             module.load_state_dict(state.part(name))
         for stack in self.model.stacks():
             stack.refresh()
+        self.teacher = None
         if taught := state.part("teacher"):
-            self._take(copy.deepcopy(self.averaged))
+            self._learn_from(copy.deepcopy(self.averaged))
             assert self.teacher is not None
             self.teacher.load_state_dict(taught)
         self._set_clock(state)

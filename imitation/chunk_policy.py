@@ -17,8 +17,8 @@ from .chunks import (
     ChunkRegression,
     ChunkShape,
     Memory,
-    Named,
     Plan,
+    Predicted,
     Receding,
     Solver,
     drawn,
@@ -37,7 +37,7 @@ class ChunkPolicyConfig(PolicyConfig):
     ``history`` observations go in, and of the ``chunk`` actions that come out ``acts`` are taken. Diffusion has
     ``times`` noise levels and draws in ``samples`` steps of ``solver``, which may be changed here at will: fewer
     are faster, but for one that was distilled, which has learned its own; so may ``guidance``. What its network
-    ``names`` is the noise in a chunk, or the chunk without it. It is told a goal of ``goal`` numbers (0: it is not):
+    ``predicts`` is the noise in a chunk, or the chunk without it. It is told a goal of ``goal`` numbers (0: it is not):
     ``place``, or the observation's last ones.
     """
 
@@ -47,7 +47,7 @@ class ChunkPolicyConfig(PolicyConfig):
     times: int = 1
     samples: int = 1
     solver: Solver = "ddim"  # that of policies of before it was said, as is the next
-    names: Named = "noise"
+    predicts: Predicted = "noise"
     goal: int = 0
     place: tuple[float, ...] | None = None
     guidance: float = 1.0
@@ -93,7 +93,7 @@ class ChunkPolicy(Policy):
         if config.head == "chunk":
             return ChunkRegression(1, config.shape, config.hidden, config.activation)
         signal = torch.zeros(config.times)  # the file has them
-        given = config.samples, config.activation, config.guidance, config.solver, config.names
+        given = config.samples, config.activation, config.guidance, config.solver, config.predicts
         return ChunkDiffusion(1, config.shape, config.hidden, signal, *given)
 
     @property
@@ -117,7 +117,7 @@ class ChunkPolicy(Policy):
         shape = model.shape
         diffusion = isinstance(model, ChunkDiffusion)
         solver: Solver = model.solver if isinstance(model, ChunkDiffusion) else "ddim"
-        names: Named = model.names if isinstance(model, ChunkDiffusion) else "noise"
+        predicts: Predicted = model.predicts if isinstance(model, ChunkDiffusion) else "noise"
         config = ChunkPolicyConfig(
             **cls.described(task, spaces, normaliser, training),
             head="chunk-diffusion" if diffusion else "chunk",
@@ -129,7 +129,7 @@ class ChunkPolicy(Policy):
             times=len(model.predictor.signal) if diffusion else 1,
             samples=model.samples if diffusion else 1,
             solver=solver,
-            names=names,
+            predicts=predicts,
             goal=shape.goal,
             place=aim.goal.place if aim else None,
             guidance=model.guidance if diffusion else 1.0,

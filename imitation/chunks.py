@@ -29,7 +29,7 @@ from .networks import Activation, StackedMLP
 from .randomness import Generators
 
 Solver = Literal["ddim", "dpm"]
-Named = Literal["noise", "chunk"]
+Predicted = Literal["noise", "chunk"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,11 +158,11 @@ class ChunkRegression(ChunkModel):
 class ChunkDiffusion(ChunkModel):
     """Chunks drawn by denoising (Chi et al. 2023, arXiv 2303.04137): a distribution that may have several modes.
 
-    The network names the noise in a chunk that was noised to one of ``signal``'s levels, given the window, by
-    regression, or with ``names="chunk"`` the chunk without it. A chunk is drawn from noise in ``samples`` deterministic
-    steps of ``solver``: ``ddim``, of first order (arXiv 2010.02502), or ``dpm``, of second (DPM-Solver++(2M), arXiv
-    2211.01095). ``guidance`` λ leads from what it would name without the goal (λ = 0) to what it names with it (1) and
-    beyond (Ho and Salimans 2022, arXiv 2207.12598, where w = λ − 1).
+    The network predicts the noise in a chunk that was noised to one of ``signal``'s levels, given the window, by
+    regression, or with ``predicts="chunk"`` the chunk without it. A chunk is drawn from noise in ``samples``
+    deterministic steps of ``solver``: ``ddim``, of first order (arXiv 2010.02502), or ``dpm``, of second
+    (DPM-Solver++(2M), arXiv 2211.01095). ``guidance`` λ leads from what it would predict without the goal (λ = 0) to
+    what it predicts with it (1) and beyond (Ho and Salimans 2022, arXiv 2207.12598, where w = λ − 1).
     """
 
     def __init__(
@@ -175,12 +175,13 @@ class ChunkDiffusion(ChunkModel):
         activation: Activation = "silu",
         guidance: float = 1.0,
         solver: Solver = "ddim",
-        names: Named = "noise",
+        predicts: Predicted = "noise",
     ) -> None:
         super().__init__()
         self.shape, self.samples, self.guidance = shape, samples, guidance
         self.solver: Solver = solver
-        self.names: Named = names
+        self.predicts: Predicted = predicts
+        self._times: dict[tuple[int, Solver], list[int]] = {}
         self.predictor = NoisePredictor((runs,), shape.said, hidden, signal, activation, given=shape.seen, keeps=True)
 
     def stacks(self) -> list[StackedMLP]:
@@ -192,13 +193,12 @@ class ChunkDiffusion(ChunkModel):
         noise = generators.normal(tuple(said.shape[1:]))
         times = generators.integers(len(self.predictor.signal), (said.shape[1],))
         named = self.predictor(self.predictor.noised(said, noise, times), times, given=seen)
-        return (named - (said if self.names == "chunk" else noise)).square()
+        return (named - (said if self.predicts == "chunk" else noise)).square()
 
     def chunk(self, seen: Tensor, noise: Tensor) -> Tensor:
         """Denoised step by step."""
         signal, rows, second = self.predictor.signal, noise, self.solver == "dpm"
-        count = self.samples
-        times = sampling_times_of_second_order(signal, count) if second else sampling_times(len(signal), count)
+        times = self.times()
         signals = [*signal[times], signal[0] if second else torch.ones_like(signal[0])]
         before: Tensor | None = None
         for index, time in enumerate(times):
@@ -209,10 +209,21 @@ class ChunkDiffusion(ChunkModel):
             rows, before = denoised(rows, towards, signals[index], signals[index + 1]), clean
         return rows.clamp(-1, 1)
 
+    def times(self) -> list[int]:
+        """What a draw goes through. Found out once, as what is exported must not ask a tensor for it."""
+        key = (self.samples, self.solver)
+        if key not in self._times:
+            signal, count = self.predictor.signal, self.samples
+            second = self.solver == "dpm"
+            self._times[key] = (
+                sampling_times_of_second_order(signal, count) if second else sampling_times(len(signal), count)
+            )
+        return self._times[key]
+
     def clean(self, rows: Tensor, at: Tensor, seen: Tensor) -> Tensor:
         """What rows (R, B, K · A) at times (R, B) would be without noise, in [−1, 1], by what is named."""
         named = self._named(rows, at, seen)
-        if self.names == "chunk":
+        if self.predicts == "chunk":
             return named.clamp(-1, 1)
         return cleaned(rows, named, self.predictor.signal[at].unsqueeze(-1))
 

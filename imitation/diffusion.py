@@ -64,7 +64,7 @@ def denoised(rows: Tensor, clean: Tensor, signal: Tensor, less: Tensor) -> Tenso
     return less.sqrt() * clean + (1 - less).sqrt() * left
 
 
-def headed(rows: Tensor, after: Tensor, signal: Tensor, less: Tensor) -> Tensor:
+def clean_to_reach(rows: Tensor, after: Tensor, signal: Tensor, less: Tensor) -> Tensor:
     """The clean rows with which :func:`denoised` leads from ``rows`` at ᾱ ``signal`` to ``after`` at the ᾱ of ``less``
     noise: what a single step has to take for clean to go as far as several did."""
     ratio = ((1 - less) / (1 - signal)).sqrt()

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from ..robots import InputError, TaskBatch, features_of
 from ..robots.exported import FORMAT, METADATA, VERSION, ExportedPolicy
 from .chunk_policy import ChunkPolicy
+from .chunks import ChunkDiffusion
 from .evaluation import play
 from .files import new_directory, sha256, write_json
 from .networks import StackedMLP, activation_of
@@ -61,6 +62,8 @@ class Graph(nn.Module):
         self.policy = copy.deepcopy(policy)
         if self.draws:
             self.policy.double()
+        if isinstance(self.policy.net, ChunkDiffusion):
+            self.policy.net.times()
         if isinstance(policy.net, StackedMLP):
             self.policy.net = _Layers(policy.net)
         self.register_buffer("low", torch.tensor(policy.config.action_low))

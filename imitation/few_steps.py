@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from .chunks import ChunkDiffusion
-from .diffusion import denoised, headed, sampling_times
+from .diffusion import clean_to_reach, denoised, sampling_times
 from .randomness import Generators
 
-_AROUND = 0.1  # deviations of what is seen: the teacher can be asked anywhere, and near the expert's states is where to
+_AROUND = 0.1  # deviations of what is seen: the teacher can be asked anywhere; it is asked near the expert's states
 _NOTHING = 1e-20  # what a policy may not see is divided by 1e30, and stays nothing
 
 
@@ -31,14 +31,16 @@ def errors_in_going_as_far(
     begins = torch.tensor(sampling_times(len(signal), model.samples), device=signal.device)
     which = generators.integers(model.samples, (said.shape[1],))
     rows = model.predictor.noised(said, noise, begins[which])
-    after, less = _gone(teacher, seen, rows, which, teacher.samples // model.samples)
+    after, less = _way_of_the_teacher(teacher, seen, rows, which, teacher.samples // model.samples)
     now = signal[begins[which]].unsqueeze(-1)
     named = model.predictor(rows, begins[which], given=seen)
-    return (now / (1 - now)).clamp(min=1) * (named - headed(rows, after, now, less)).square()
+    return (now / (1 - now)).clamp(min=1) * (named - clean_to_reach(rows, after, now, less)).square()
 
 
 @torch.no_grad()
-def _gone(teacher: ChunkDiffusion, seen: Tensor, rows: Tensor, which: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def _way_of_the_teacher(
+    teacher: ChunkDiffusion, seen: Tensor, rows: Tensor, which: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
     """Where the teacher gets to from rows (R, B, K · A) that are at the beginning of the ``which``-th (R, B) part of
     its way, in the ``steps`` of that part, and ᾱ there (R, B, 1)."""
     signal = teacher.predictor.signal

@@ -63,13 +63,13 @@ class Regression(WithoutSteps, abc.ABC):
         """One update on rows by number (R, B); returns the loss (R,)."""
 
     @property
-    def _pause(self) -> int:
+    def _stops_at(self) -> int:
         """The update at which :meth:`advance` stops at the latest."""
         return self.total
 
     def advance(self) -> Mapping[str, Tensor]:
         """The next hundred updates; returns the last one's metrics, each (R,)."""
-        count = min(100, self._pause - self.steps)
+        count = min(100, self._stops_at - self.steps)
         self.steps += count
         return {"cloning_loss": self.update(count)}
 

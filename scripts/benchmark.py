@@ -139,7 +139,7 @@ def _comparisons(options: BenchmarkOptions, device: torch.device, precision: str
 def _print_row(row: dict[str, Any], sides: tuple[str, str]) -> None:
     rates = "  ".join(f"{side} {row[side]:7.1f}" for side in sides)
     spread = f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-    print(f"{row['what']:>11}  threads {row['threads']}  {row['precision']:>8}  {rates}  ratio {spread}", flush=True)
+    print(f"{row['what']:>18}  threads {row['threads']}  {row['precision']:>8}  {rates}  ratio {spread}", flush=True)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
             "loop.times",
             "loop.samples",
             "loop.solver",
-            "loop.names",
+            "loop.predicts",
             "loop.distil",
             "loop.distil_from",
             "loop.goal_dropout",

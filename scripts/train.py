@@ -271,7 +271,10 @@ def stored_configuration(
 
 
 # What a configuration of before a setting was there meant, where that is not today's default.
-_ONCE: Mapping[tuple[str, str, str], Any] = {("agent", "iq_learn", "absorbing"): False}
+_ONCE: Mapping[tuple[str, str, str], Any] = {
+    ("agent", "iq_learn", "absorbing"): False,
+    ("loop", "chunks", "predicts"): "noise",
+}
 
 
 def completed(stored: dict[str, Any], file: Path) -> dict[str, Any]:

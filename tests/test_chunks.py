@@ -17,7 +17,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from understudy.datasets import Demonstrations
 from understudy.imitation import ChunkPolicy, Policy, evaluate
 from understudy.imitation.chunk_cloning import ChunkConfig
-from understudy.imitation.chunks import ChunkDiffusion, ChunkRegression, ChunkShape, Named, Receding, Windows, step
+from understudy.imitation.chunks import ChunkDiffusion, ChunkRegression, ChunkShape, Predicted, Receding, Windows, step
 from understudy.imitation.diffusion import (
     cleaned,
     denoised,
@@ -96,7 +96,7 @@ def test_drawing_by_named_chunks_is_diffusers_ddim_too(steps: int) -> None:
         prediction_type="sample",
     )  # fmt: skip
     theirs.set_timesteps(steps)
-    model = ChunkDiffusion(1, SHAPE, (4,), signal_levels(100, "squaredcos_cap_v2"), samples=steps, names="chunk")
+    model = ChunkDiffusion(1, SHAPE, (4,), signal_levels(100, "squaredcos_cap_v2"), samples=steps, predicts="chunk")
 
     def named(rows: torch.Tensor, at: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
         return 0.9 * rows.sin() + 0.01 * at.unsqueeze(-1) - 0.3
@@ -139,9 +139,9 @@ def test_drawing_in_second_order_is_diffusers_dpm_solver(steps: int) -> None:
 Model = ChunkRegression | ChunkDiffusion
 
 
-def models(names: Named = "noise") -> list[Model]:
+def models(predicts: Predicted = "noise") -> list[Model]:
     signal = signal_levels(50, "squaredcos_cap_v2")
-    diffusion = ChunkDiffusion(1, SHAPE, (64, 64), signal, samples=10, names=names)
+    diffusion = ChunkDiffusion(1, SHAPE, (64, 64), signal, samples=10, predicts=predicts)
     return [diffusion, ChunkRegression(1, SHAPE, (64, 64))]
 
 
@@ -164,10 +164,10 @@ def left_or_right(which: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return torch.randint(0, 2, which.shape, generator=random) * 1.6 - 0.8
 
 
-@pytest.mark.parametrize("names", ["noise", "chunk"])
-def test_diffusion_takes_either_way_and_regression_neither(names: Named) -> None:
+@pytest.mark.parametrize("predicts", ["noise", "chunk"])
+def test_diffusion_takes_either_way_and_regression_neither(predicts: Predicted) -> None:
     """An expert goes left or right of an obstacle that is straight ahead."""
-    diffusion, regression = (drawn_after(model, torch.zeros(1, 2), left_or_right)[0] for model in models(names))
+    diffusion, regression = (drawn_after(model, torch.zeros(1, 2), left_or_right)[0] for model in models(predicts))
     left, right = ((diffusion - side).abs().amax(-1) < 0.25 for side in (-0.8, 0.8))  # the same side throughout
     assert left.float().mean() > 0.3
     assert right.float().mean() > 0.3
@@ -178,7 +178,7 @@ def test_diffusion_takes_either_way_and_regression_neither(names: Named) -> None
 def test_one_step_that_heads_right_goes_as_far_as_several() -> None:
     """By the teacher's own path of the same rows, for a model that names exactly what it is taught."""
     signal = signal_levels(50, "squaredcos_cap_v2")
-    student, teacher = (ChunkDiffusion(2, SHAPE, (8,), signal, samples=n, names="chunk") for n in (2, 10))
+    student, teacher = (ChunkDiffusion(2, SHAPE, (8,), signal, samples=n, predicts="chunk") for n in (2, 10))
     generators = Generators([3, 4])
     for stack in teacher.stacks():
         stack.initialise(generators)
@@ -387,11 +387,11 @@ def test_what_cannot_be_meant_is_refused(make: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"loop\.samples=200"):
         ChunkConfig(samples=200)
     for given, words in (
-        ({}, r"loop\.names=chunk"),
-        ({"names": "chunk", "solver": "dpm"}, r"loop\.solver=ddim"),
-        ({"names": "chunk", "samples": 4}, r"distil_from=30: a multiple of loop\.samples=4"),
-        ({"names": "chunk", "samples": 30}, r"distil_from=30: a multiple"),
-        ({"names": "chunk", "steps": 500}, r"loop\.distil=500: they are the last of steps=500"),
+        ({}, r"loop\.predicts=chunk"),
+        ({"predicts": "chunk", "solver": "dpm"}, r"loop\.solver=ddim"),
+        ({"predicts": "chunk", "samples": 4}, r"distil_from=30: a multiple of loop\.samples=4"),
+        ({"predicts": "chunk", "samples": 30}, r"distil_from=30: a multiple"),
+        ({"predicts": "chunk", "steps": 500}, r"loop\.distil=500: they are the last of steps=500"),
     ):
         with pytest.raises(InputError, match=words):
             ChunkConfig(distil=500, **given)  # pyright: ignore

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import HYBRID, ON_POLICY, SMALL, SQIL, Make, run_to, same_state
+from conftest import CHUNKS, HYBRID, ON_POLICY, SMALL, SQIL, Make, run_to, same_state
 from test_training import actor_parameters
 
 from understudy.imitation.checkpoint import load_checkpoint, save_checkpoint
@@ -34,8 +34,8 @@ together = pytest.mark.parametrize(
         ("smiling", "resets=mixture", "resets.roll_in=0.3", *ROLL_IN),
         ("gail", "reward=airl"),
         ("gail", "reward=wasserstein", "resets=expert"),
-        ("diffusion_policy", "loop.names=chunk", "loop.samples=3", "loop.distil=100", "loop.distil_from=9"),
-        ("diffusion_policy", "loop.names=chunk", "loop.samples=3", "loop.distil=50", "loop.distil_from=9"),
+        ("diffusion_policy", "loop.predicts=chunk", "loop.samples=3", "loop.distil=100", "loop.distil_from=9"),
+        ("diffusion_policy", "loop.predicts=chunk", "loop.samples=3", "loop.distil=150", "loop.distil_from=9"),
         ("mm_reference", "reward=gan", "reward.absorbing=true", "resets=expert", "resets.share=1"),
     ],
     ids="+".join,
@@ -134,14 +134,18 @@ def test_a_sweep_trains_what_the_command_without_one_trains(
         assert {axis: config[axis] for axis in AXES} == {axis: plain[axis] for axis in AXES}
 
 
+@pytest.mark.parametrize(
+    ("learner", "small", "axis", "name", "meant"),
+    [("iq_learn", SQIL, "agent", "absorbing", False), ("diffusion_policy", CHUNKS, "loop", "predicts", "noise")],
+)
 def test_a_run_of_before_a_setting_goes_on_as_it_began(
-    data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_file: Path, tmp_path: Path, learner: str, small: tuple[str, ...], axis: str, name: str, meant: object
 ) -> None:
     run = tmp_path / "run"
-    small = [*SMALL, *SQIL]
-    assert main(["learner=iq_learn", "agent.absorbing=false", *small, f"data={data_file}", f"directory={run}"]) == 0
+    options = [*SMALL, *small, f"{axis}.{name}={str(meant).lower()}", f"data={data_file}", f"directory={run}"]
+    assert main([f"learner={learner}", *options]) == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
-    del config["agent"]["absorbing"]
+    del config[axis][name]
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert main([f"resume={run}", "steps=220"]) == 0
-    assert yaml.safe_load((run / "config.yaml").read_text())["agent"]["absorbing"] is False
+    assert yaml.safe_load((run / "config.yaml").read_text())[axis][name] == meant

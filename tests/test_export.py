@@ -27,10 +27,10 @@ from understudy.scripts.export import main as export_command
 EXPERT = load("hopper-expert", episodes=1).observations
 
 
-def make_chunk_policy() -> ChunkPolicy:
+def make_chunk_policy(**how: str) -> ChunkPolicy:
     plain = make_policy().config
     own = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    own |= {"head": "chunk-diffusion", "activation": "silu", "hidden": (32, 32)}
+    own |= {"head": "chunk-diffusion", "activation": "silu", "hidden": (32, 32), **how}
     policy = ChunkPolicy(ChunkPolicyConfig(**own, history=2, chunk=6, acts=3, times=50, samples=4))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -103,8 +103,9 @@ def make_expected(exported: Path, rows: np.ndarray) -> np.ndarray:
     return Policy.from_pretrained(exported / "policy").predict(rows)[0]
 
 
-def test_a_diffusion_policy_keeps_its_plan_outside_the_graph(tmp_path: Path) -> None:
-    policy = make_chunk_policy()
+@pytest.mark.parametrize("how", [{}, {"predicts": "chunk"}, {"solver": "dpm"}])
+def test_a_diffusion_policy_keeps_its_plan_outside_the_graph(tmp_path: Path, how: dict[str, str]) -> None:
+    policy = make_chunk_policy(**how)
     export_policy(policy, "onnx", tmp_path / "onnx", {"expert": EXPERT[:100]})
     runner = ExportedPolicy.load(tmp_path / "onnx")
     assert runner.metadata["memory"] == {"history": 2, "chunk": 6, "acts": 3, "noise": 18}
@@ -121,6 +122,12 @@ def test_a_diffusion_policy_keeps_its_plan_outside_the_graph(tmp_path: Path) -> 
     np.testing.assert_allclose(said, expected[:7], atol=1e-5)
     runner.reset(7)
     assert np.array_equal(said[0], runner.act(EXPERT[0]))
+
+
+@pytest.mark.parametrize("how", [{"predicts": "chunk"}, {"solver": "dpm"}])
+def test_torch_export_of_a_diffusion_policy(tmp_path: Path, how: dict[str, str]) -> None:
+    exported = export_policy(make_chunk_policy(**how), "torch", tmp_path / "pt2", {"expert": EXPERT[:100]})
+    assert max(exported.parity.values()) < 1e-5
 
 
 def test_torch_export_says_the_same(exported: Path, tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ _RELEASED = {
 
 _OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.10 to 3.13
     "dac_reference": {
-        "agent.kind": "td3", "agent.hidden": [256, 256], "agent.learning_rate": 1e-3, "agent.policy_delay": 2,
+        "agent.kind": "td3", "agent.hidden": [400, 300], "agent.learning_rate": 1e-3, "agent.policy_delay": 2,
         "agent.target_noise": 0.2, "agent.target_clip": 0.5, "agent.exploration_noise": 0.1, "agent.discount": 0.99,
         "agent.target_rate": 0.005, "loop.batch_size": 100, "loop.random_steps": 1000, "loop.updates_per_step": 1,
         "reward.form": "logit", "reward.inputs": "state-action", "reward.hidden": [256, 256],
@@ -311,13 +311,16 @@ _OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.10 
     },
     "gail_reference": {
         "agent.kind": "ppo", "agent.learning_rate": 4.4e-5, "agent.discount": 0.995, "agent.gae_lambda": 0.98,
-        "agent.clip_range": 0.1, "agent.epochs": 20, "agent.batch_size": 512, "loop.round_steps": 8192,
+        "agent.clip_range": 0.1, "agent.epochs": 20, "agent.batch_size": 512, "loop.round_steps": 4096,
+        "agent.value_weight": 0.203, "agent.gradient_limit": 0.9, "agent.entropy_weight": 1.26e-3,
         "reward.form": "softplus", "reward.hidden": [32, 32], "reward.learning_rate": 1e-3, "reward.batch_size": 128,
         "reward.penalty_weight": 0, "reward.absorbing": False, "steps": 10_000_000,
     },
     "airl_reference": {
-        "agent.kind": "ppo", "agent.learning_rate": 5.8e-4, "agent.discount": 0.99, "loop.round_steps": 8192,
-        "reward.kind": "airl", "reward.shaping_discount": 0.99, "reward.batch_size": 2048,
+        "agent.kind": "ppo", "agent.learning_rate": 5.8e-4, "agent.discount": 0.995, "loop.round_steps": 8192,
+        "agent.gae_lambda": 0.98, "agent.clip_range": 0.1, "agent.epochs": 20, "agent.batch_size": 512,
+        "agent.value_weight": 0.203, "agent.gradient_limit": 0.9, "agent.entropy_weight": 0,
+        "reward.kind": "airl", "reward.shaping_discount": 0.995, "reward.batch_size": 2048,
         "reward.penalty_weight": 0, "reward.absorbing": False, "steps": 10_000_000,
     },
     "sqil_reference": {

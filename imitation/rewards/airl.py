@@ -29,18 +29,19 @@ class AirlConfig(DiscriminatorConfig):
 class AirlReward(DiscriminatorReward):
     """AIRL (Fu et al. 2018, arXiv 1710.11248, equation 4): D = e^f / (e^f + π) with the shaped reward
 
-    f(s, a, s') = g(s, a, or what ``inputs`` names) + γ (1 − terminated) h(s') − h(s),
+    f(s, a, s') = g(s, a) + γ (1 − terminated) h(s') − h(s),
 
     so the logit is f − log π(a|s), with π recomputed under the current policy on both sides' rows: an old
     log-probability would be that of another policy (reference/algorithms.md 4, row 29). The agent's reward is f:
     its own entropy bonus stands for −log π, which would otherwise count twice (the on-policy loop, whose agent has
     none, takes log π off). That is exact where the agent's entropy coefficient is 1; a smaller one makes the policy
-    sharper than what f explains. :meth:`unshaped` is g.
+    sharper than what f explains. :meth:`unshaped` is g, which sees what ``inputs`` names.
     """
 
     Config: ClassVar[type[Any] | None] = AirlConfig
     needs_log_prob = True
     config: AirlConfig
+    _own: Tensor  # which of the inputs g sees
 
     def __init__(
         self,
@@ -63,8 +64,6 @@ class AirlReward(DiscriminatorReward):
             "all": (columns,),
         }[config.inputs]
         self.register_buffer("_own", torch.cat(chosen), persistent=False)
-
-    _own: Tensor  # which of the inputs g sees
 
     def stacks(self) -> list[StackedMLP]:
         """g and h."""
