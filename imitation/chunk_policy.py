@@ -24,7 +24,7 @@ from .chunks import (
     drawn,
     step,
 )
-from .diffusion import most_of_second_order, signal_levels
+from .diffusion import most_of_second_order
 from .goals import Aim, seen
 from .networks import Normaliser
 from .policy import Policy, PolicyConfig
@@ -61,7 +61,7 @@ class ChunkPolicyConfig(PolicyConfig):
         if config.samples > config.times:
             raise ValueError("'samples' must be at most 'times'")
         if config.solver == "dpm":
-            most = most_of_second_order(signal_levels(config.times, "squaredcos_cap_v2"))
+            most = most_of_second_order(config.times)
             if config.samples > most:
                 raise ValueError(f"'samples' must be at most {most}, which is how many of its times 'dpm' goes through")
         if config.place is not None and len(config.place) != config.goal:

@@ -40,13 +40,18 @@ def sampling_times_of_second_order(signal: Tensor, count: int) -> list[int]:
 
     Above that what a row would be without noise is hardly known, and the second step would lean on it.
     """
-    first = int((signal >= _LEAST_SIGNAL).nonzero().max())
+    first = _first_of_second_order(signal)
     return [round(first - index * first / count) for index in range(count)]
 
 
-def most_of_second_order(signal: Tensor) -> int:
-    """How many different times there are for :func:`sampling_times_of_second_order`; 0 where there is none."""
-    return max(int((signal >= _LEAST_SIGNAL).sum()) - 1, 0)
+def most_of_second_order(times: int) -> int:
+    """How many times :func:`sampling_times_of_second_order` has at most of T ``times`` whose ᾱ is a squared cosine."""
+    return max(_first_of_second_order(signal_levels(times, "squaredcos_cap_v2")), 0)
+
+
+def _first_of_second_order(signal: Tensor) -> int:
+    """The last time at which ᾱ, which falls, is 0.02; −1 where it never is."""
+    return int((signal >= _LEAST_SIGNAL).sum()) - 1
 
 
 def cleaned(rows: Tensor, noise: Tensor, signal: Tensor) -> Tensor:

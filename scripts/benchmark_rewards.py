@@ -10,13 +10,13 @@ from .paired import ROWS, Block, Comparison, block_of
 if TYPE_CHECKING:
     import torch
 
-SCORE = "reward.expert_updates=1"  # its expert's are before the first update, and not part of any
+_EXPERT_ONCE = "reward.expert_updates=1"  # its updates come before the first batch, and are part of none
 REWARDS = {
     "gan": ("reward=gan",),
     "wasserstein": ("reward=wasserstein",),
-    "score": ("reward=score", SCORE),
-    "score at 4 levels": ("reward=score", SCORE, "reward.levels=4"),
-    "score at 32 levels": ("reward=score", SCORE, "reward.levels=32"),
+    "score": ("reward=score", _EXPERT_ONCE),
+    "score at 4 levels": ("reward=score", _EXPERT_ONCE, "reward.levels=4"),
+    "score at 32 levels": ("reward=score", _EXPERT_ONCE, "reward.levels=32"),
     "diffusion": ("reward=diffusion",),
 }
 
