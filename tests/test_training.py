@@ -300,7 +300,14 @@ _RELEASED = {
 }
 
 
-_OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.10 to 3.13
+_OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.8 and 3.10 to 3.13
+    "hyper_reference": {
+        "world.members": 7, "world.elites": 5, "world.hidden": [400] * 4, "world.weight_decay": 5e-5,
+        "world.learning_rate": 3e-4, "world.patience": 10, "world.fit_every": 125, "world.batch_size": 256,
+        "agent.hidden": [512, 512], "agent.learning_rate": 3e-4, "agent.discount": 0.99, "agent.target_entropy": 1.0,
+        "loop.updates_per_step": 30, "loop.batch_size": 256, "reward.members": 7, "reward.optimiser": "oadam",
+        "reward.penalty_target": 0.4, "steps": 150_000,
+    },
     "dac_reference": {
         "agent.kind": "td3", "agent.hidden": [400, 300], "agent.learning_rate": 1e-3, "agent.policy_delay": 2,
         "agent.target_noise": 0.2, "agent.target_clip": 0.5, "agent.exploration_noise": 0.1, "agent.discount": 0.99,
