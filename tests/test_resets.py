@@ -124,6 +124,29 @@ def test_a_state_that_does_not_give_back_its_observation_is_refused(demonstratio
         ExpertResets.create(RecordedConfig(), setting(wrong))
 
 
+def test_only_the_parts_that_are_asked_must_be_given_back(demonstrations: Demonstrations) -> None:
+    observations = demonstrations.observations.copy()
+    observations[:, 8] += 0.25  # a velocity
+    wrong = dataclasses.replace(demonstrations, observations=observations)
+    start = RecordedStart(HOPPER, wrong, ("positions",))
+    assert (start.method, start.about) == ("states", "states set (checked: positions)")
+    assert states_problem(HOPPER, wrong, ("positions", "velocities")) is not None
+    tasks = TaskBatch(HOPPER, [0])
+    tasks.reset()
+    observation = start.start(tasks, 0, np.random.default_rng(0))  # the simulator's, not the recorded
+    assert np.abs(demonstrations.observations - observation).max(1).min() < 1e-6
+    tasks.close()
+    with pytest.raises(InputError, match=r"resets\.check=\[positions,velocities\]"):
+        ExpertResets.create(RecordedConfig(), setting(wrong))
+    ExpertResets.create(RecordedConfig(check=("positions",)), setting(wrong))
+    MixtureResets.create(MixtureConfig(offline=0.0, check=("positions",)), setting(wrong))
+    with pytest.raises(InputError, match=r"resets\.check.*no part 'forces'"):
+        ExpertResets.create(RecordedConfig(check=("forces",)), setting(wrong))
+    with pytest.raises(InputError, match=r"resets\.check.*world=model.*leave it out"):
+        imagined = dataclasses.replace(setting(wrong), imagined=True)
+        ExpertResets.create(RecordedConfig(check=("positions",)), imagined)
+
+
 def test_recordings_without_states_are_replayed_and_the_steps_counted(demonstrations: Demonstrations) -> None:
     recorded = seeded(demonstrations)
     start, tasks = RecordedStart(HOPPER, recorded), TaskBatch(HOPPER, [0, 1])

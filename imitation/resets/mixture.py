@@ -17,7 +17,8 @@ from .roll_in import roll_in_start
 class MixtureConfig:
     """The weights of the ways to start, in any unit: the task's ``initial`` states, ``expert`` and ``offline``
     states, and a ``roll_in`` of a policy cloned from ``source`` rows by ``updates`` updates, which sees the
-    parts of the observation that ``view`` names (all when empty).
+    parts of the observation that ``view`` names (all when empty). ``check`` names those that a recorded state must give
+    back when it is set, as in :class:`RecordedConfig`.
     """
 
     initial: float = 0.5
@@ -27,6 +28,7 @@ class MixtureConfig:
     source: Literal["expert", "offline", "both"] = "both"
     updates: int = 5_000
     view: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
 
 
 class MixtureResets(MixedResets):
@@ -42,8 +44,8 @@ class MixtureResets(MixedResets):
         """
         makers: Mapping[str, Callable[[], Start]] = {
             "initial": InitialStart,
-            "expert": lambda: recorded_start(setting, "expert"),
-            "offline": lambda: recorded_start(setting, "offline"),
+            "expert": lambda: recorded_start(setting, "expert", config.check),
+            "offline": lambda: recorded_start(setting, "offline", config.check),
             "roll_in": lambda: roll_in_start(setting, config.source, config.updates, config.view),
         }
         weights = {name: float(getattr(config, name)) for name in makers if getattr(config, name) > 0}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from ...datasets import Demonstrations
-from ...robots import InputError, Snapshot, Task, TaskBatch, place
+from ...robots import InputError, Snapshot, Task, TaskBatch, place, view_mask
 from ..parts import Setting
 from .base import InitialStart, MixedResets, Start, only
 
@@ -20,17 +20,19 @@ _WEDGED = 0.02  # m; a landing foot gives way by less
 class RecordedStart(Start):
     """In a state of recorded episodes: an episode is drawn uniformly, then one of its rows.
 
-    The simulator's state is set where the file has it and it gives back the recorded observation (checked for
-    every row when this is made); otherwise the episode's recorded actions are replayed from its seed up to the
-    row, which takes steps, if that leads back to every recorded observation (checked as well, and those steps are
-    counted too). ``method`` says which of the two it is.
+    The simulator's state is set where the file has it and it gives back the recorded observation, or of it the parts
+    that ``check`` names (checked for every row when this is made); otherwise the episode's recorded actions are
+    replayed from its seed up to the row, which takes steps, if that leads back to every recorded observation (checked
+    as well, and those steps are counted too). ``method`` says which of the two it is.
     """
 
-    def __init__(self, task: Task, recorded: Demonstrations) -> None:
+    def __init__(self, task: Task, recorded: Demonstrations, check: tuple[str, ...] = ()) -> None:
         self._task, self._recorded = task, recorded
-        problem = states_problem(task, recorded)
+        problem = states_problem(task, recorded, check)
         self.method = "states" if problem is None else "replay"
         self.about = "states set" if problem is None else f"replayed from its seeds: {problem}"
+        if problem is None and check:
+            self.about += f" (checked: {', '.join(check)})"
         longer = any("length" in change for change in task.disturbances.bodies.values())
         if problem is None and task.disturbances.frozen:
             self.about += ", but for frozen joints, which are held where this robot has them"
@@ -43,7 +45,8 @@ class RecordedStart(Start):
             if unable is not None:
                 raise InputError(
                     f"{recorded.source}: no resets to its states: {problem}; and {unable}; choose resets=initial, or "
-                    "give a file with the states that this version of MuJoCo needs ('infos/qpos', 'infos/qvel')"
+                    "give a file with the states that this version of MuJoCo needs ('infos/qpos', 'infos/qvel'), or "
+                    "name the parts of the observation that they give back, like resets.check=[positions,velocities]"
                 )
 
     def start(self, tasks: TaskBatch, index: int, random: np.random.Generator) -> np.ndarray:
@@ -82,8 +85,12 @@ class ImaginedStart(Start):
         return self._recorded.observations[random.integers(bounds[episodes], bounds[episodes + 1])]
 
 
-def states_problem(task: Task, recorded: Demonstrations) -> str | None:
-    """Why the recorded states cannot be set, as a clause; none when each gives back the recorded observation."""
+def states_problem(task: Task, recorded: Demonstrations, check: tuple[str, ...] = ()) -> str | None:
+    """Why the recorded states cannot be set, as a clause; none when each gives back the recorded observation.
+
+    ``check`` names the parts of the observation that it must give back (all when empty).
+    """
+    asked = view_mask(task, check, "resets.check")
     if recorded.snapshot(0) is None:
         return "it has no simulator states"
     environment = task.make()
@@ -93,6 +100,8 @@ def states_problem(task: Task, recorded: Demonstrations) -> str | None:
     finally:
         environment.close()
     gaps = np.abs(np.stack(observed) - recorded.observations)
+    if asked is not None:
+        gaps *= asked
     row, column = np.unravel_index(int(gaps.argmax()), gaps.shape)
     if gaps[row, column] <= TOLERANCE:
         return None
@@ -157,9 +166,15 @@ def _drift(tasks: TaskBatch, recorded: Demonstrations, seeds: np.ndarray) -> str
 
 @dataclasses.dataclass(frozen=True)
 class RecordedConfig:
-    """``share`` of the episodes start in a recorded state, the others in the task's initial states."""
+    """``share`` of the episodes start in a recorded state, the others in the task's initial states.
+
+    ``check`` names the parts of the observation that a recorded state must give back when it is set (all when empty):
+    a Humanoid's contact forces are those of the last substep, so none that was not stepped there has them, while what
+    follows depends on positions and velocities alone.
+    """
 
     share: float = 0.5
+    check: tuple[str, ...] = ()
 
 
 class RecordedResets(MixedResets):
@@ -171,7 +186,7 @@ class RecordedResets(MixedResets):
     @classmethod
     def create(cls, config: RecordedConfig, setting: Setting) -> Self:
         """For a setting. Errors: :class:`InputError` when the recordings are missing, or none can be started from."""
-        starts = {"initial": InitialStart(), cls.source: recorded_start(setting, cls.source)}
+        starts = {"initial": InitialStart(), cls.source: recorded_start(setting, cls.source, config.check)}
         return cls(starts, [1 - config.share, config.share], setting.seeds)
 
 
@@ -187,15 +202,19 @@ class OfflineResets(RecordedResets):
     source = "offline"
 
 
-def recorded_start(setting: Setting, which: str) -> Start:
-    """Starts in the states of the expert or of the offline data.
+def recorded_start(setting: Setting, which: str, check: tuple[str, ...]) -> Start:
+    """Starts in the states of the expert or of the offline data, which give back the parts that ``check`` names.
 
     Errors: :class:`InputError` when these data are missing, or have no states that can be started from.
     """
     recorded, option = (setting.demonstrations, "data") if which == "expert" else (setting.offline, "offline")
     if recorded is None:
         raise InputError(f"resets to {which} states need recordings: give {option}=<bundled name or file>")
-    return ImaginedStart(recorded) if setting.imagined else RecordedStart(setting.task, recorded)
+    if setting.imagined and check:
+        raise InputError(
+            "resets.check is about the simulator's states; world=model starts in observations: leave it out"
+        )
+    return ImaginedStart(recorded) if setting.imagined else RecordedStart(setting.task, recorded, check)
 
 
 def _snapshot(recorded: Demonstrations, row: int) -> Snapshot:
