@@ -85,6 +85,7 @@ LEARNERS: dict[str, tuple[str, ...]] = {
         "reward.last_time=600",
     ),
     "diffail": (*HYBRID, "reward.times=4"),
+    "diffail_reference": (*(o for o in HYBRID if "select" not in o), "reward.times=4", "loop.update_every=50"),
     "sqil": SQIL,
     "sqil_reference": tuple(option for option in SQIL if "select" not in option),
     "iq_learn": SQIL,

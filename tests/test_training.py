@@ -300,7 +300,7 @@ _RELEASED = {
 }
 
 
-_OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.8 and 3.10 to 3.13
+_OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.8, 3.10 to 3.13 and 3.15
     "hyper_reference": {
         "world.members": 7, "world.elites": 5, "world.hidden": [400] * 4, "world.weight_decay": 5e-5,
         "world.learning_rate": 3e-4, "world.patience": 10, "world.fit_every": 125, "world.batch_size": 256,
@@ -315,6 +315,14 @@ _OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.8 a
         "reward.form": "logit", "reward.inputs": "state-action", "reward.hidden": [256, 256],
         "reward.activation": "tanh", "reward.learning_rate": 1e-3, "reward.penalty_weight": 10.0,
         "reward.penalty_target": 1.0, "reward.absorbing": True, "reward.update_every": 1, "steps": 1_000_000,
+    },
+    "diffail_reference": {
+        "reward.kind": "diffusion", "reward.inputs": "state-action", "reward.times": 10, "reward.learning_rate": 3e-5,
+        "reward.hidden": [256] * 3, "reward.batch_size": 256, "reward.update_every": 1, "reward.penalty_weight": 0,
+        "reward.form": "softplus", "reward.scale": 2.0, "reward.absorbing": False, "agent.hidden": [256, 256],
+        "agent.learning_rate": 3e-4, "agent.target_rate": 0.005, "agent.discount": 0.99, "agent.target_entropy": -1.5,
+        "loop.random_steps": 5000, "loop.update_every": 1000, "loop.updates_per_step": 1, "loop.batch_size": 256,
+        "normalise": True, "steps": 750_000,
     },
     "gail_reference": {
         "agent.kind": "ppo", "agent.learning_rate": 4.4e-5, "agent.discount": 0.995, "agent.gae_lambda": 0.98,
