@@ -161,7 +161,9 @@ def _orthogonal(normal: Tensor) -> Tensor:
 class Normaliser(nn.Module):
     """Standardises observations with fixed statistics, kept as buffers so that they travel with the networks.
 
-    (x − mean) / std, clipped to ±``limit``. The identity when made with :meth:`identity`.
+    (x − mean) / std, clipped to ±``limit``. The identity when made with :meth:`identity`. What a view does not show is
+    0 for a policy (:meth:`hiding`), whose file has the task's sizes, and no input at all for a reward
+    (:meth:`showing`): noise would be told from it, and a slope taken there.
     """
 
     mean: Tensor
@@ -197,11 +199,28 @@ class Normaliser(nn.Module):
         # Finite, so that a policy's file still has numbers alone; whatever is divided by it is nothing.
         return Normaliser(self.mean.masked_fill(hidden, 0.0), self.std.masked_fill(hidden, _HIDDEN), self.limit)
 
+    def showing(self, view: np.ndarray | None) -> Normaliser:
+        """The same of those columns alone where the mask ``view`` (O,) is not 0; of all without one."""
+        return self if view is None else _Shown(self, torch.from_numpy(view.nonzero()[0]).to(self.mean.device))
+
     def forward(self, observations: Tensor) -> Tensor:
         """(..., O) -> (..., O)."""
         if math.isinf(self.limit):
             return (observations - self.mean) / self.std
         return ((observations - self.mean) / self.std).clamp(-self.limit, self.limit)
+
+
+class _Shown(Normaliser):
+    """A normaliser of some columns (V,), which leaves the others out: (..., O) -> (..., V)."""
+
+    columns: Tensor
+
+    def __init__(self, whole: Normaliser, columns: Tensor) -> None:
+        super().__init__(whole.mean[columns], whole.std[columns], whole.limit)
+        self.register_buffer("columns", columns, persistent=False)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return super().forward(observations.index_select(-1, self.columns))
 
 
 _HIDDEN = 1e30

@@ -92,5 +92,5 @@ def _checked(value: Any, hint: Any, option: str) -> Any:
         return hint(value)
     if hint is str and isinstance(value, str):
         return value
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text (in quotes)"}
     raise InputError(f"{option}={value}: {words[hint]} is expected")

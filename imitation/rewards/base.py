@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from ...robots import InputError
 from ..networks import StackedMLP
 from ..optimisers import Adam, OptimisticAdam
 from ..parts import Setting
@@ -219,8 +220,18 @@ def module_state(module: nn.Module, optimiser: Adam | OptimisticAdam) -> dict[st
 def set_module_state(
     module: nn.Module, optimiser: Adam | OptimisticAdam, stacks: Sequence[StackedMLP], state: Mapping[str, Tensor]
 ) -> None:
-    """Continue from :func:`module_state`; the computing copies of ``stacks`` follow."""
-    module.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+    """Continue from :func:`module_state`; the computing copies of ``stacks`` follow.
+
+    Errors: :class:`InputError` when the networks had other sizes, as those with a view had in earlier versions.
+    """
+    kept = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+    for name, value in module.state_dict().items():
+        if name in kept and kept[name].shape != value.shape:
+            sizes = f"{tuple(kept[name].shape)} in the checkpoint and {tuple(value.shape)} here"
+            raise InputError(
+                f"the checkpoint's reward is of an earlier version ({name} is {sizes}): start the run anew"
+            )
+    module.load_state_dict(kept)
     optimiser.set_state({k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")})
     for stack in stacks:
         stack.refresh()

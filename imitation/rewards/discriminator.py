@@ -112,9 +112,9 @@ class DiscriminatorReward(nn.Module):
         """For a setting. A task without early ends needs no absorbing state."""
         if not setting.task.terminates:
             config = dataclasses.replace(config, absorbing=False)
-        runs, observation_size, action_size, normaliser, precision = setting.sizes
-        view = view_mask(setting.task, config.view, "reward.view")
-        return cls(config, runs, observation_size, action_size, normaliser.hiding(view), precision)
+        runs, _, action_size, normaliser, precision = setting.sizes
+        shown = normaliser.showing(view_mask(setting.task, config.view, "reward.view"))
+        return cls(config, runs, len(shown.mean), action_size, shown, precision)
 
     @property
     def sees_actions(self) -> bool:

@@ -153,9 +153,9 @@ class ScoreReward(nn.Module):
         # Where the noise drowns what depends on the expert's own spread; other recordings do not count.
         known = setting.demonstrations.observations
         own = Normaliser.of(known) if config.normalise else Normaliser.identity(observation_size)
-        view = view_mask(setting.task, config.view, "reward.view")
+        own = own.showing(view_mask(setting.task, config.view, "reward.view"))
         rows = layout.batch(layout.demonstrations(setting.demonstrations))
-        return cls(config, runs, observation_size, action_size, own.hiding(view), rows, precision)
+        return cls(config, runs, len(own.mean), action_size, own, rows, precision)
 
     @property
     def sees_actions(self) -> bool:
