@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -73,17 +74,41 @@ def test_every_row_meets_every_noise_level() -> None:
     assert len(when.unique()) == 600
     assert stratified_times(torch.full((1, 7, 1), 1 - 2**-24), 600).max() == 599
     # And in what the reward uses, also where the batch is larger than the noise at hand, and has its size in common.
-    reward, seen = make(levels=4), list[Tensor]()
+    met = levels_met(make(levels=4), 1000)
+    assert all(levels == {0, 1, 2, 3} for row in met for levels in row)
+
+
+def levels_met(reward: ScoreReward, count: int) -> list[list[set[int]]]:
+    """Which of its levels each of ``count`` rows meets in a reward, for each run; every row is told by its values."""
     reward.update(normal_rows(0, 1), normal_rows(0, 2), shares(0.1, 0.1), Generators([0, 1]))
+    batch, seen = normal_rows(0.0, 3, count), list[tuple[Tensor, Tensor]]()
 
     def noted(rows: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        seen.append(times)
+        seen.append((rows, times))
         return torch.zeros_like(rows)
 
     reward.expert.squares = reward.learner.squares = noted  # pyright: ignore[reportAttributeAccessIssue]
-    reward.scores(normal_rows(0.0, 3, 1000))
-    times, _ = seen
-    assert torch.equal(times.view(RUNS, 4, 1000) // 150, torch.arange(4)[None, :, None].expand(RUNS, 4, 1000))
+    reward.scores(batch)
+    known = [{tuple(row): number for number, row in enumerate(run)} for run in reward.inputs(batch).tolist()]
+    met: list[list[set[int]]] = [[set() for _ in range(count)] for _ in range(RUNS)]
+    stratum = reward.config.last_time // reward.config.levels
+    for states, times in seen[::2]:  # the learner's; the expert's are the same
+        for run in range(RUNS):
+            for row, time in zip(states[run].tolist(), times[run].tolist(), strict=True):
+                met[run][known[run][tuple(row)]].add(time // stratum)
+    return met
+
+
+@pytest.mark.parametrize(("count", "levels", "each"), [(32, 20, 5), (40, 20, 1), (9, 20, 20), (64, 40, 5)])
+def test_tiled_as_released_a_row_meets_only_some_levels(count: int, levels: int, each: int) -> None:
+    """Those equal to its number modulo the greatest divisor of both (reference/algorithms.md 3.14)."""
+    met = levels_met(make(levels=levels, grid=True, tiled=True, standardise="spread"), count)
+    common = math.gcd(count, levels)
+    for run in met:
+        assert [len(of) for of in run] == [each] * count
+        assert all({level % common for level in of} == {row % common} for row, of in enumerate(run))
+    with pytest.raises(InputError, match=r"reward.tiled=true .* add reward.standardise=batch"):
+        make(tiled=True)
 
 
 def test_a_predictor_learns_the_best_prediction_of_a_gaussian() -> None:
@@ -120,6 +145,44 @@ def test_the_reward_is_the_diffused_divergence() -> None:
         found.append(float(torch.stack(of_expert).mean()))
     assert found == sorted(found)
     assert found[0] == 0
+
+
+def test_as_votes_it_is_zero_for_equals_and_grows_with_the_shift() -> None:
+    """The default: of N(0, 1) and N(m, 1), by the predictors that both would be taught at last."""
+    reward = make(levels=8, last_time=600, absorbing=False)
+    assert reward.config.standardise == "levels"
+    found: list[float] = []
+    for shift in (0.0, 0.5, 1.0, 2.0, 4.0):
+        know(reward, 0.0, shift)
+        generators, values = Generators([0, 1]), list[Tensor]()
+        for seed in range(30):
+            reward._draw(generators)  # pyright: ignore[reportPrivateUsage]
+            both = normal_rows(0.0, seed, 128).joined(normal_rows(shift, 100 + seed, 128))
+            reward.updates += 1
+            levels = list(reward._gaps(both))  # pyright: ignore[reportPrivateUsage]
+            reward._set_level_sizes(levels)  # pyright: ignore[reportPrivateUsage]
+            values.append(reward.scores(normal_rows(0.0, 200 + seed, 256)).mean())
+        found.append(float(torch.stack(values[10:]).mean()))
+        reward.updates.zero_()
+    assert found[0] == 0
+    assert found == sorted(found)
+    assert found[1] > 0.1
+    assert found[-1] > 0.35  # of at most tanh(1 / 2), where all differences are alike
+
+
+def test_learned_predictors_of_the_same_rows_have_nothing_to_say() -> None:
+    """Two that were taught apart err alike: less than a tenth of what a shift by 1.5 makes."""
+    said: list[float] = []
+    for shift in (0.0, 1.5):
+        reward, generators = make(expert_updates=600, learning_rate=5e-3, standardise="none"), Generators([0, 1])
+        for step in range(600):
+            reward.update(normal_rows(0, step), normal_rows(shift, 1000 + step), shares(0.01, 0.01), generators)
+        scores: list[Tensor] = []
+        for seed in range(40):
+            reward._draw(generators)  # pyright: ignore[reportPrivateUsage]
+            scores.append(reward.scores(normal_rows(0.0, 5000 + seed, 256)).detach().mean())
+        said.append(float(torch.stack(scores).mean()))
+    assert abs(said[0]) < 0.1 * said[1]
 
 
 def test_learned_predictors_reward_the_expert_and_move_with_the_learner() -> None:

@@ -300,7 +300,7 @@ _RELEASED = {
 }
 
 
-_OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.8, 3.10 to 3.13 and 3.15
+_OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.8 and 3.10 to 3.15
     "hyper_reference": {
         "world.members": 7, "world.elites": 5, "world.hidden": [400] * 4, "world.weight_decay": 5e-5,
         "world.learning_rate": 3e-4, "world.patience": 10, "world.fit_every": 125, "world.batch_size": 256,
@@ -315,6 +315,16 @@ _OTHERS_RELEASED: dict[str, dict[str, Any]] = {  # reference/algorithms.md 3.8, 
         "reward.form": "logit", "reward.inputs": "state-action", "reward.hidden": [256, 256],
         "reward.activation": "tanh", "reward.learning_rate": 1e-3, "reward.penalty_weight": 10.0,
         "reward.penalty_target": 1.0, "reward.absorbing": True, "reward.update_every": 1, "steps": 1_000_000,
+    },
+    "smiling_reference": {
+        "agent.hidden": [1024, 1024], "agent.learning_rate": 1e-4, "agent.initial_entropy_coefficient": 0.1,
+        "agent.target_rate": 0.0025, "agent.discount": 0.99, "loop.random_steps": 5000, "loop.batch_size": 1024,
+        "loop.updates_per_step": 1, "reward.times": 5000, "reward.last_time": 5000, "reward.levels": 500,
+        "reward.grid": True, "reward.tiled": True, "reward.hidden": [256], "reward.activation": "leaky_relu",
+        "reward.learning_rate": 5e-3, "reward.expert_anneal": False, "reward.expert_updates": 20_000,
+        "reward.weight_decay": 1e-2, "reward.batch_size": 1024, "reward.recent_rows": 200_000,
+        "reward.standardise": "batch", "reward.scale": 0.1, "reward.normalise": False, "reward.absorbing": False,
+        "normalise": False,
     },
     "diffail_reference": {
         "reward.kind": "diffusion", "reward.inputs": "state-action", "reward.times": 10, "reward.learning_rate": 3e-5,

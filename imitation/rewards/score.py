@@ -36,9 +36,11 @@ class ScoreConfig:
     standardised by the demonstrations', unless ``normalise`` is false.
     ``times`` are those of the noise schedule, of which the first ``last_time`` are used (the rest are all but pure
     noise), and ``levels`` how many of them a row meets in its reward, one in each of as many strata: a random one, or
-    with ``grid`` the first.
-    The expert's predictor takes ``expert_updates`` steps at the start, at a rate that falls to 0. The learner's goes on
-    from where it stood, one step per ``update_every`` agent updates on ``batch_size`` of the newest ``recent_rows``.
+    with ``grid`` the first. ``tiled`` repeats rows and levels side by side, as the released code does: row b of B meets
+    b, b + B, b + 2B and so on modulo their number, only some of them where B and it have a divisor in common.
+    The expert's predictor takes ``expert_updates`` steps at the start, at a rate that falls to 0 unless
+    ``expert_anneal`` is false. The learner's goes on from where it stood, one step per ``update_every`` agent updates
+    on ``batch_size`` of the newest ``recent_rows``.
 
     ``standardise`` says how the reward gets its size: ``spread`` divides it by a slow average of its deviation, and
     keeps its zero; ``levels`` does so when each noise level has had a vote between −1 and 1 (:class:`ScoreReward`);
@@ -58,12 +60,14 @@ class ScoreConfig:
     last_time: int = 600
     levels: int = 8
     grid: bool = False
+    tiled: bool = False
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     expert_updates: int = 5_000
+    expert_anneal: bool = True
     batch_size: int = 512
     update_every: int = 10
-    recent_rows: int | None = None
+    recent_rows: int | None = 200_000
     standardise: Literal["levels", "spread", "batch", "none"] = "levels"
     absorbing: bool = True
     form: Literal["linear", "softplus"] = "linear"
@@ -78,6 +82,11 @@ class ScoreConfig:
             )
         if self.standardise == "batch" and self.form != "linear":
             raise InputError("reward.standardise=batch keeps no zero to bend the reward at: add reward.form=linear")
+        if self.tiled and self.standardise == "levels":
+            raise InputError(
+                "reward.tiled=true gives rows other levels each, so none has a vote of its own: add "
+                "reward.standardise=batch (as released) or spread"
+            )
         if not 1 <= self.levels <= self.last_time <= self.times:
             raise InputError(
                 f"reward.levels={self.levels} noise levels among the first reward.last_time={self.last_time} of "
@@ -196,10 +205,16 @@ class ScoreReward(nn.Module):
     def _gaps(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """Some levels (L,) after others, and the learner's error less the expert's (R, L, B) at each."""
         rows = self.inputs(batch)
-        which = torch.arange(rows.shape[-2], device=rows.device) % NOISE_ROWS
+        numbers = torch.arange(rows.shape[-2], device=rows.device)
+        which = numbers % NOISE_ROWS
         for some in torch.arange(self.config.levels, device=rows.device).split(_TOGETHER):
             every = rows.repeat(1, len(some), 1)  # level after level, each with all rows
-            noise, when = (kept[:, some][:, :, which].flatten(1, 2) for kept in (self.noise, self.when))
+            noise = self.noise[:, some][:, :, which].flatten(1, 2)
+            if self.config.tiled:
+                place = some[:, None] * len(numbers) + numbers
+                when = self.when[:, place % self.config.levels, which].flatten(1, 2)
+            else:
+                when = self.when[:, some][:, :, which].flatten(1, 2)
             gap = self.learner.squares(every, noise, when) - self.expert.squares(every, noise, when)
             yield some, gap.mean(-1).unflatten(1, (len(some), -1))
 
@@ -263,7 +278,8 @@ class ScoreReward(nn.Module):
         optimiser, updates = self._adam(self.expert), self.config.expert_updates
         loss, rows = torch.zeros(()), self.get_buffer("_expert_rows")
         for index in range(updates):
-            optimiser.set_learning_rate(self.config.learning_rate * (1 - index / updates))
+            if self.config.expert_anneal:
+                optimiser.set_learning_rate(self.config.learning_rate * (1 - index / updates))
             picked = rows[generators.integers(len(rows), (self.batch_size,))]
             loss = self._regress(self.expert, optimiser, picked, generators)
         _log.info("noise predictor of the expert after %d updates: error %.3f", updates, float(loss.mean()))
