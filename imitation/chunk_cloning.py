@@ -75,7 +75,7 @@ class ChunkConfig:
         if self.samples > self.times:
             raise InputError(f"loop.samples={self.samples}: there are loop.times={self.times} to go through at most")
         if self.model == "diffusion" and self.solver == "dpm":
-            most = most_of_second_order(self.times)
+            most = most_of_second_order(signal_levels(self.times, "squaredcos_cap_v2"))
             if self.samples > most:
                 raise InputError(
                     f"loop.samples={self.samples}: of loop.times={self.times} loop.solver=dpm goes through {most} at "

@@ -60,10 +60,6 @@ class ChunkPolicyConfig(PolicyConfig):
             raise ValueError("'acts' must be at most 'chunk'")
         if config.samples > config.times:
             raise ValueError("'samples' must be at most 'times'")
-        if config.solver == "dpm":
-            most = most_of_second_order(config.times)
-            if config.samples > most:
-                raise ValueError(f"'samples' must be at most {most}, which is how many of its times 'dpm' goes through")
         if config.place is not None and len(config.place) != config.goal:
             raise ValueError("'place' must have as many numbers as 'goal' says")
         return config
@@ -95,6 +91,16 @@ class ChunkPolicy(Policy):
         signal = torch.zeros(config.times)  # the file has them
         given = config.samples, config.activation, config.guidance, config.solver, config.predicts
         return ChunkDiffusion(1, config.shape, config.hidden, signal, *given)
+
+    def problem(self) -> str | None:
+        """What of its settings does not go with its noise schedule, as a clause."""
+        model = self.model
+        if not isinstance(model, ChunkDiffusion) or model.solver != "dpm":
+            return None
+        most = most_of_second_order(model.predictor.signal)
+        if model.samples <= most:
+            return None
+        return f"'samples' must be at most {most}, which is how many of its times 'dpm' goes through"
 
     @property
     def model(self) -> ChunkModel:
@@ -143,6 +149,11 @@ class ChunkPolicy(Policy):
             policy.net.predictor.signal.copy_(model.predictor.signal)
         policy.normaliser.load_state_dict(normaliser.state_dict())
         return policy
+
+    @property
+    def goal(self) -> Goal | None:
+        """Where it is told to go; none when it is told nothing."""
+        return None if self._aim is None else self._aim.goal
 
     def go_to(self, goal: Sequence[float] | None) -> None:
         """Go to a place (G,) from the next plan on, instead of where the task has it go; back to that without one.

@@ -44,9 +44,9 @@ def sampling_times_of_second_order(signal: Tensor, count: int) -> list[int]:
     return [round(first - index * first / count) for index in range(count)]
 
 
-def most_of_second_order(times: int) -> int:
-    """How many times :func:`sampling_times_of_second_order` has at most of T ``times`` whose ᾱ is a squared cosine."""
-    return max(_first_of_second_order(signal_levels(times, "squaredcos_cap_v2")), 0)
+def most_of_second_order(signal: Tensor) -> int:
+    """How many times :func:`sampling_times_of_second_order` has at most of a schedule of ᾱ (T,)."""
+    return max(_first_of_second_order(signal), 0)
 
 
 def _first_of_second_order(signal: Tensor) -> int:

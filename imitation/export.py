@@ -144,11 +144,12 @@ def about(policy: Policy, kind: Kind, file: Path) -> dict[str, Any]:
     """What `metadata.json` says of a policy and its graph."""
     config, task = policy.config, policy.task
     said, done = features_of(task)
-    memory = {"history": 1, "chunk": 1, "acts": 1, "noise": 0}
+    memory, goal = {"history": 1, "chunk": 1, "acts": 1, "noise": 0}, None
     if isinstance(policy, ChunkPolicy):
         shape = policy.shape
         noise = shape.said if config.head == "chunk-diffusion" else 0
         memory = {"history": shape.history, "chunk": shape.chunk, "acts": shape.acts, "noise": noise}
+        goal = policy.goal and dataclasses.asdict(policy.goal)
     packages = ("understudy", "torch", "numpy", "mujoco", "gymnasium", *(("onnx",) if kind == "onnx" else ()))
     return {
         "format": FORMAT,
@@ -165,6 +166,7 @@ def about(policy: Policy, kind: Kind, file: Path) -> dict[str, Any]:
         "action_low": list(config.action_low),
         "action_high": list(config.action_high),
         "memory": memory,
+        "goal": goal,  # what the graph has in it: numbers, and the place, or none where observations end with it
         "head": config.head,
         "policy_sha256": digest(policy),
         "training": dict(config.training),

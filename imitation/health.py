@@ -14,10 +14,9 @@ _SATURATED = (
     "is certain of every row, so its reward gives no direction: try a larger reward.penalty_weight, a smaller "
     "reward.learning_rate or reward.input_noise=0.1"
 )
-_COLLAPSED = (
-    "cannot tell expert from learner: either the learner is as good as the expert (see the scores), or try a larger "
-    "reward.learning_rate or a smaller reward.penalty_weight"
-)
+_ALIKE = "cannot tell expert from learner: either the learner is as good as the expert (see the scores), or try "
+_COLLAPSED = _ALIKE + "a larger reward.learning_rate or a smaller reward.penalty_weight"
+_FAINT = _ALIKE + "wider reward.hidden, a larger reward.learning_rate or a smaller reward.update_every"
 
 
 class DiscriminatorHealth:
@@ -28,11 +27,12 @@ class DiscriminatorHealth:
     what a perfect learner looks like, which the sentence says.
 
     A classifier shows both by its entropy. A score without probabilities is saturated where it is right about every row
-    and has no slope, and collapsed where it is right about no more rows than a coin.
+    and has no slope, and collapsed where it is right about no more rows than a coin. Score matching has no slope, nor a
+    penalty on it.
     """
 
     def __init__(self, runs: int) -> None:
-        self._in_a_row: dict[str, list[int]] = {sentence: [0] * runs for sentence in (_SATURATED, _COLLAPSED)}
+        self._in_a_row: dict[str, list[int]] = {sentence: [0] * runs for sentence in (_SATURATED, _COLLAPSED, _FAINT)}
         self._said: set[tuple[str, int]] = set()
 
     def check(self, metrics: Mapping[str, Sequence[float]]) -> list[str]:
@@ -59,7 +59,8 @@ def _diagnosis(metrics: Mapping[str, float]) -> str | None:
     if entropy is None:
         if min(accuracies) > 0.999 and slope is not None and slope < _FLAT:
             return _SATURATED
-        return _COLLAPSED if sum(accuracies) / 2 < _COIN else None
+        collapsed = _FAINT if slope is None else _COLLAPSED
+        return collapsed if sum(accuracies) / 2 < _COIN else None
     if entropy < _SURE and min(accuracies) > 0.999:
         return _SATURATED
     return _COLLAPSED if entropy > _LOST else None

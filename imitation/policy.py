@@ -275,7 +275,13 @@ class Policy(nn.Module):
                 raise InputError(f"{weights}: tensor {name!r} has NaN or infinite numbers, so it cannot control")
         policy = kind(config)
         policy.load_state_dict(tensors)
+        if (problem := policy.problem()) is not None:
+            raise InputError(f"{path / 'config.json'} is damaged: {problem}; restore it from a copy")
         return policy
+
+    def problem(self) -> str | None:
+        """What of its settings does not go with its weights, as a clause; mostly nothing that shapes do not say."""
+        return None
 
 
 def _check_value(name: str, value: Any, values: Mapping[str, Any]) -> None:

@@ -86,10 +86,19 @@ def export(options: ExportOptions) -> dict[str, Any]:
         for name, difference in exported.parity.items():
             print(f"parity   {difference:.1e} on {name} observations")
         p50, p99, most = (exported.latency[key] for key in ("p50", "p99", "max"))
-        print(f"latency  p50 {p50:.1f}, p99 {p99:.1f}, max {most:.1f} microseconds for one observation, on one thread")
+        print(f"latency  p50 {p50:.1f}, p99 {p99:.1f}, max {most:.1f} microseconds for {_what(policy)}, on one thread")
         print(f"folder   {options.out}")
     print(json.dumps(result), flush=True)
     return result
+
+
+def _what(policy: Policy) -> str:
+    """What a call of the exported graph is."""
+    from ..imitation.chunk_policy import ChunkPolicy
+
+    if not isinstance(policy, ChunkPolicy):
+        return "one observation"
+    return f"one plan, of which {policy.shape.acts} actions are taken"
 
 
 def _observations(options: ExportOptions, policy: Policy) -> tuple[str, np.ndarray]:

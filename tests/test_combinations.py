@@ -30,6 +30,7 @@ together = pytest.mark.parametrize(
         ("guitar", "resets.roll_in=0.3", *ROLL_IN, "reward=airl"),
         ("smiling", "mixture=hybrid", "resets=expert"),
         ("smiling", "resets=offline"),
+        ("smiling", "mixture=hybrid", "resets=offline"),
         ("smiling", "mixture=hybrid", "resets=roll_in", *ROLL_IN),
         ("smiling", "resets=mixture", "resets.roll_in=0.3", *ROLL_IN),
         ("gail", "reward=airl"),

@@ -18,6 +18,7 @@ from policies import make_policy
 from understudy.datasets import load
 from understudy.imitation import ChunkPolicy, export
 from understudy.imitation.chunk_policy import ChunkPolicyConfig
+from understudy.imitation.chunks import ChunkDiffusion
 from understudy.imitation.diffusion import signal_levels
 from understudy.imitation.export import digest, export_policy, random_observations
 from understudy.robots import InputError
@@ -27,16 +28,20 @@ from understudy.scripts.export import main as export_command
 EXPERT = load("hopper-expert", episodes=1).observations
 
 
-def make_chunk_policy(**how: str) -> ChunkPolicy:
+GOAL = {"goal": 2, "place": (0.4, -0.7)}
+
+
+def make_chunk_policy(**how: Any) -> ChunkPolicy:
     plain = make_policy().config
     own = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    own |= {"head": "chunk-diffusion", "activation": "silu", "hidden": (32, 32), **how}
-    policy = ChunkPolicy(ChunkPolicyConfig(**own, history=2, chunk=6, acts=3, times=50, samples=4))
+    own |= {"head": "chunk-diffusion", "activation": "silu", "hidden": (32, 32), "times": 50, "samples": 4, **how}
+    policy = ChunkPolicy(ChunkPolicyConfig(**own, history=2, chunk=6, acts=3))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-        policy.model.predictor.signal.copy_(signal_levels(50, "squaredcos_cap_v2"))  # pyright: ignore
+        if isinstance(policy.model, ChunkDiffusion):
+            policy.model.predictor.signal.copy_(signal_levels(50, "squaredcos_cap_v2"))
     return policy
 
 
@@ -103,8 +108,11 @@ def make_expected(exported: Path, rows: np.ndarray) -> np.ndarray:
     return Policy.from_pretrained(exported / "policy").predict(rows)[0]
 
 
-@pytest.mark.parametrize("how", [{}, {"predicts": "chunk"}, {"solver": "dpm"}])
-def test_a_diffusion_policy_keeps_its_plan_outside_the_graph(tmp_path: Path, how: dict[str, str]) -> None:
+_DIFFUSIONS = ({"predicts": "chunk"}, {"solver": "dpm"}, {**GOAL, "guidance": 2.5, "predicts": "chunk"})
+
+
+@pytest.mark.parametrize("how", [{}, *_DIFFUSIONS])
+def test_a_diffusion_policy_keeps_its_plan_outside_the_graph(tmp_path: Path, how: dict[str, Any]) -> None:
     policy = make_chunk_policy(**how)
     export_policy(policy, "onnx", tmp_path / "onnx", {"expert": EXPERT[:100]})
     runner = ExportedPolicy.load(tmp_path / "onnx")
@@ -124,8 +132,45 @@ def test_a_diffusion_policy_keeps_its_plan_outside_the_graph(tmp_path: Path, how
     assert np.array_equal(said[0], runner.act(EXPERT[0]))
 
 
-@pytest.mark.parametrize("how", [{"predicts": "chunk"}, {"solver": "dpm"}])
-def test_torch_export_of_a_diffusion_policy(tmp_path: Path, how: dict[str, str]) -> None:
+@pytest.mark.parametrize("how", [{}, GOAL])
+def test_a_policy_of_cloned_chunks_keeps_its_plan_outside_the_graph(tmp_path: Path, how: dict[str, Any]) -> None:
+    policy = make_chunk_policy(head="chunk", times=1, samples=1, **how)
+    export_policy(policy, "onnx", tmp_path / "onnx", {"expert": EXPERT[:100]})
+    runner = ExportedPolicy.load(tmp_path / "onnx")
+    assert runner.metadata["memory"] == {"history": 2, "chunk": 6, "acts": 3, "noise": 0}
+    assert runner.metadata["goal"] == ({"size": 2, "place": [0.4, -0.7]} if how else None)
+    act = policy.controller()
+    for row in EXPERT[:7]:
+        np.testing.assert_allclose(runner.act(row), act(torch.from_numpy(row)[None])[0], atol=1e-5)
+
+
+def test_diffusers_is_imported_by_trainings_alone(tmp_path: Path) -> None:
+    """A policy has its noise schedule with it, and needs no other library on a robot."""
+    make_chunk_policy(solver="dpm").save_pretrained(tmp_path / "policy")
+    script = (
+        "import sys; from understudy.imitation import Policy, rewards, chunk_cloning; from understudy.scripts import "
+        "build, train; import numpy as np; policy = Policy.from_pretrained(sys.argv[1]); "
+        "policy.predict(np.zeros((1, 11), np.float32)); assert 'diffusers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "policy")], check=True)
+
+
+def test_more_samples_than_its_solver_goes_through_are_refused_where_the_policy_is_read(tmp_path: Path) -> None:
+    make_chunk_policy(solver="dpm").save_pretrained(tmp_path / "policy")
+    config = json.loads((tmp_path / "policy" / "config.json").read_text())
+    (tmp_path / "policy" / "config.json").write_text(json.dumps({**config, "samples": 50}))
+    with pytest.raises(InputError, match=r"config\.json is damaged: 'samples' must be at most \d+, .*'dpm'"):
+        ChunkPolicy.from_pretrained(tmp_path / "policy")
+
+
+def test_what_a_graph_of_chunks_takes_is_said_of_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_chunk_policy().save_pretrained(tmp_path / "policy")
+    assert export_command([str(tmp_path / "policy"), f"out={tmp_path / 'onnx'}"]) == 0
+    assert "microseconds for one plan, of which 3 actions are taken, on one thread" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", _DIFFUSIONS)
+def test_torch_export_of_a_diffusion_policy(tmp_path: Path, how: dict[str, Any]) -> None:
     exported = export_policy(make_chunk_policy(**how), "torch", tmp_path / "pt2", {"expert": EXPERT[:100]})
     assert max(exported.parity.values()) < 1e-5
 

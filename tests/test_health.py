@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 from conftest import HYBRID, SMALL, Make
 
 from understudy.imitation.health import PATIENCE, DiscriminatorHealth
+from understudy.imitation.rewards import ScoreConfig
 from understudy.scripts.train import main
 
 
@@ -46,6 +49,14 @@ def test_a_score_without_probabilities_has_a_health_too(accuracy: float, slope: 
     warnings = [sentence for _ in range(4 * PATIENCE) for sentence in health.check(unbounded(accuracy, slope))]
     assert len(warnings) == (1 if word else 0)
     assert all(word in sentence for sentence in warnings)
+
+
+def test_score_matching_is_told_of_options_that_it_has() -> None:
+    health, metrics = DiscriminatorHealth(1), {"accuracy_expert": [0.5], "accuracy_learner": [0.5]}
+    (warning,) = (sentence for _ in range(4 * PATIENCE) for sentence in health.check(metrics))
+    named = re.findall(r"reward\.(\w+)", warning)
+    assert set(named) <= {field.name for field in dataclasses.fields(ScoreConfig)}
+    assert "penalty" not in warning
 
 
 def test_each_run_is_named_when_its_turn_comes() -> None:
