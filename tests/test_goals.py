@@ -113,10 +113,19 @@ def test_guidance_leads_from_no_goal_to_the_goal_and_beyond(guidance: float, exp
     torch.testing.assert_close(named, torch.full((1, 1, 2), expected))
 
 
-@pytest.mark.parametrize("model", ["diffusion", "regression"])
-def test_walks_in_all_directions_teach_the_way_to_any_goal(model: str) -> None:
-    training = cloning(walks(), model=model)
-    run_to(training, 2000)
+_HOW: list[dict[str, Any]] = [
+    {"predicts": "noise"},
+    {"predicts": "chunk"},
+    {"predicts": "chunk", "guidance": 2.5},
+    {"predicts": "chunk", "guidance": 1.5, "samples": 2, "distil": 800, "distil_from": 10, "steps": 2800},
+    {"model": "regression"},
+]
+
+
+@pytest.mark.parametrize("how", _HOW, ids=str)
+def test_walks_in_all_directions_teach_the_way_to_any_goal(how: dict[str, Any]) -> None:
+    training = cloning(walks(), **how)
+    run_to(training, training.total)
     policy = training.policy(1, {})
     assert isinstance(policy, ChunkPolicy)
     random = np.random.default_rng(1)
@@ -128,7 +137,7 @@ def test_walks_in_all_directions_teach_the_way_to_any_goal(model: str) -> None:
         cosines = (ways * actions).sum(-1) / np.linalg.norm(ways, axis=-1) / np.linalg.norm(actions, axis=-1)
         assert np.median(cosines) > 0.9
     # Nothing but the goal says where: without one all directions are drawn.
-    if model == "diffusion":
+    if how.get("model") != "regression" and "distil" not in how:  # what is distilled has its guidance in it
         policy._sizes = dataclasses.replace(policy._sizes, guidance=0.0)  # pyright: ignore
         policy.model.guidance = 0.0  # pyright: ignore
         actions, _ = policy.predict(np.zeros((200, 4), np.float32))
