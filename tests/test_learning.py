@@ -14,6 +14,7 @@ from understudy.imitation.statistics import permutation_p_value
 from understudy.imitation.training import Training
 from understudy.robots import TaskBatch, find_task
 from understudy.scripts.build import build, resolve_data
+from understudy.scripts.record import main as record
 from understudy.scripts.settings import compose
 
 
@@ -77,6 +78,30 @@ def test_hype_beats_cloning_and_random_actions_on_few_rows() -> None:
 def test_adversarial_learners_beat_random_actions(learner: str) -> None:
     training = trained(f"learner={learner}", "task=hopper", "runs=4", "steps=40000")
     assert permutation_p_value(returns(training, 10), random_returns("hopper", 20)) < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [("mixture=hybrid",), ("resets=expert",)], ids=str)
+def test_score_matching_beats_random_actions(options: tuple[str, ...]) -> None:
+    """From the few rows' states alone in its reward; with resets nothing at all sees an action."""
+    few = ("task=hopper", "runs=4", "data.episodes=4", "data.every=20")
+    training = trained("learner=smiling", "steps=40000", *options, *few)
+    assert permutation_p_value(returns(training, 10), random_returns("hopper", 20)) < 0.01
+
+
+@pytest.mark.slow
+def test_a_diffusion_policy_passes_where_the_mean_of_its_demonstrations_does_not(tmp_path: Path) -> None:
+    assert record(["expert", "task=slalom", "episodes=200", f"out={tmp_path / 'slalom.hdf5'}", "quiet=true"]) == 0
+    common = ("task=slalom", f"data={tmp_path / 'slalom.hdf5'}", "runs=4", "steps=8000", "loop.chunk=8", "loop.acts=4")
+    passed: list[np.ndarray] = []
+    for learner in ("diffusion_policy", "bc_chunks"):
+        training = trained(f"learner={learner}", *common)
+        result = evaluate(training.controller(range(10_000_000, 10_000_050)), training.task, 4, 50)
+        assert result.successes is not None
+        passed.append(result.successes.mean(1))
+    drawn, averaged = passed
+    assert permutation_p_value(drawn, averaged) < 0.05
+    assert drawn.mean() > 0.5
 
 
 def test_no_demonstrations_are_hidden_in_the_tests() -> None:
