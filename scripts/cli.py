@@ -15,7 +15,7 @@ COMMANDS = {
     "export": "write a policy as one graph that runs without this suite",
     "deploy": "drive a simulated robot with a policy, in real time",
     "compare": "train many learners on many tasks, test which of them differ, and write a report",
-    "diagnose": "check a learner itself: drift without a reward, what its reward is worth, on another body too",
+    "diagnose": "check a learner itself: drift without a reward, what its reward is worth and how it moves",
     "evaluate": "play a policy or every run of a training and print its returns; write a video",
     "record": "record demonstrations from a policy, a stable-baselines3 zip or random actions",
     "inspect": "look through demonstrations: are they what they say, and what will they teach",

@@ -8,25 +8,23 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from ..robots import Disturbances, InputError
+from .diagnose_restless import RestlessOptions, restless
+from .diagnosing import Diagnosis, last_state, learned_training, mean_returns, train_through
 from .options import option, parse_options, run_command
-from .terminal import progress
-
-if TYPE_CHECKING:
-    from ..imitation.acting import ActingTraining
-    from ..imitation.training import State
 
 EXAMPLES = (
     "understudy diagnose drift agents=sac,td3 task=hopper runs=5 steps=20000",
     "understudy diagnose reward runs/hopper/hype/2026-11-20_12-00-00",
     "understudy diagnose retrain runs/hopper/hype/2026-11-20_12-00-00 steps=50000",
     "understudy diagnose retrain runs/ant/airl/2026-11-20_12-00-00 disturbances=limping.yaml steps=100000",
+    "understudy diagnose restless runs/halfcheetah/smiling/2026-11-30_12-00-00",
 )
 _HELP = """usage: understudy diagnose CHECK [key=value ...]
 
@@ -35,6 +33,7 @@ Check a learner itself.
   drift     does an agent move when its reward is noise? More than without a reward it must not
   reward    does a learned reward rank episodes by their true return, over the training
   retrain   what a fresh policy comes to on the frozen reward, here or in another body
+  restless  how much a learned reward moves between its updates, on rows that stay the same
 
 understudy diagnose CHECK --help says what a check takes. With directory=COMPARISON/diagnoses/NAME the table of a check
 is part of that comparison's report.
@@ -106,18 +105,6 @@ class RetrainOptions:
     quiet: bool = option("print nothing but the line of JSON", False)
 
 
-@dataclasses.dataclass(frozen=True)
-class Diagnosis:
-    """A table, what it says in a sentence, and what was asked for."""
-
-    title: str
-    verdict: str
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    values: dict[str, Any]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -125,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "drift": (DriftOptions, None, drift),
         "reward": (RewardOptions, "run", reward),
         "retrain": (RetrainOptions, "run", retrain),
+        "restless": (RestlessOptions, "run", restless),
     }
 
     def body() -> None:
@@ -133,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return
         name, *rest = arguments
         if name not in checks:
-            raise InputError(f"diagnose has no check {name!r}: drift, reward or retrain")
+            raise InputError(f"diagnose has no check {name!r}: drift, reward, retrain or restless")
         kind, positional, check = checks[name]
         own = [example for example in EXAMPLES if f"diagnose {name}" in example]
         options = parse_options(kind, rest, command=f"diagnose {name}", positional=positional, examples=own)
@@ -188,9 +176,9 @@ def drift(options: DriftOptions) -> Diagnosis:
             config, learner = compose(given)
             training: Any = build({**resolved(config), "learner": learner}).training
             title = f"{agent} on {'noise' if arm == 'Noise' else 'no reward'}"
-            start = _returns(training, options.episodes)
-            _train(training, title, quiet=options.quiet)
-            ends[arm] = (start, _returns(training, options.episodes))
+            start = mean_returns(training, options.episodes)
+            train_through(training, title, quiet=options.quiet)
+            ends[arm] = (start, mean_returns(training, options.episodes))
             training.close()
         start = ends["Zero"][0]
         if all(np.array_equal(start, after) for _, after in ends.values()):
@@ -230,9 +218,9 @@ def reward(options: RewardOptions) -> Diagnosis:
     from ..imitation.checkpoint import load_checkpoint
     from ..imitation.diagnosis import learned_returns, mixed_episodes, rank_correlations
 
-    training, values = _learned(options.run, options.threads)
+    training, values = learned_training(options.run, options.threads)
     try:
-        training.set_state(_state(options.run))
+        training.set_state(last_state(options.run))
         episodes = mixed_episodes(training, options.episodes)
         rows: list[tuple[str, ...]] = []
         found: dict[str, list[float]] = {}
@@ -264,12 +252,12 @@ def retrain(options: RetrainOptions) -> Diagnosis:
     from ..imitation.fit import References
     from .build import build
 
-    old, values = _learned(options.run, options.threads)
+    old, values = learned_training(options.run, options.threads)
     fresh_values = _plain(values, options)
     built = build(fresh_values)
     fresh: Any = built.training
     try:
-        state = _state(options.run)
+        state = last_state(options.run)
         old.set_state(state)
         fresh.reward.set_training_state(state.part("reward"))
         fresh.reward = FrozenReward(fresh.reward)
@@ -279,9 +267,9 @@ def retrain(options: RetrainOptions) -> Diagnosis:
         if options.disturbances is not None:
             carried = evaluate(old.controller(seeds), fresh.task, runs, options.episodes)
             arms["as trained, in the other body"] = carried.returns.mean(1)
-        _train(fresh, "a fresh policy on the frozen reward", quiet=options.quiet)
+        train_through(fresh, "a fresh policy on the frozen reward", quiet=options.quiet)
         name = "fresh on the frozen reward" + (", in the other body" if options.disturbances is not None else "")
-        arms[name] = _returns(fresh, options.episodes)
+        arms[name] = mean_returns(fresh, options.episodes)
     finally:
         old.close()
         fresh.close()
@@ -320,51 +308,6 @@ def _plain(values: dict[str, Any], options: RetrainOptions) -> dict[str, Any]:
         given = Disturbances.of_file(Path(options.disturbances)).to_values()
         fresh["disturbances"] = {**fresh["disturbances"], **given, "file": None}
     return fresh
-
-
-def _state(run: Path) -> State:
-    """The last state of a run's training."""
-    from ..imitation.checkpoint import load_checkpoint
-
-    state = load_checkpoint(run)
-    return dataclasses.replace(state, values=state.values["training"])
-
-
-def _learned(run: Path, threads: int) -> tuple[ActingTraining, dict[str, Any]]:
-    """The training of a run directory, without its state.
-
-    Errors: :class:`InputError` when its reward is not learned.
-    """
-    from ..imitation.acting import ActingTraining
-    from .build import build
-    from .train import stored_configuration
-
-    if not (run / "checkpoints").is_dir():
-        raise InputError(f"{run} has no checkpoints: give the directory of a run with a learned reward")
-    _, values = stored_configuration(run, {})
-    values["threads"], values["quiet"] = threads, True
-    training = build(values).training
-    if not isinstance(training, ActingTraining) or not training.reward.learned:
-        training.close()
-        raise InputError(f"{run}: learner={values['learner']} has no learned reward")
-    return training, values
-
-
-def _train(training: Any, title: str, *, quiet: bool) -> None:
-    with progress(title, training.total, quiet=quiet) as advance:
-        while training.steps < training.total:
-            before = training.steps
-            training.advance()
-            advance(training.steps - before)
-
-
-def _returns(training: Any, episodes: int) -> np.ndarray:
-    """Mean returns (R,) of the deployed policies."""
-    from ..imitation.evaluation import FIRST_SEED, evaluate
-
-    controller = training.controller(range(FIRST_SEED, FIRST_SEED + episodes))
-    found = evaluate(controller, training.task, len(training.seeds), episodes, device=training.device)
-    return found.returns.mean(1)
 
 
 def _numbers(returns: np.ndarray, references: Any) -> tuple[str, ...]:

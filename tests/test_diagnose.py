@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import HYBRID, SMALL, last_of_each
+from conftest import HYBRID, SMALL, last_of_each, same_state
 
 from understudy.imitation.acting import ActingTraining
 from understudy.imitation.diagnosis import Drift, FrozenReward, learned_returns, mixed_episodes, rank_correlations
+from understudy.imitation.restlessness import Restlessness, follow
 from understudy.imitation.training import Training
 from understudy.scripts.diagnose import main
 from understudy.scripts.train import main as train
@@ -51,6 +53,56 @@ def test_noise_moves_further_only_if_it_does() -> None:
     assert Drift(start, start + luck, start - luck).p_value() > 0.5
     # All of six pairs in the same direction: one of 64 ways.
     assert Drift(start, start + luck, start + luck + 30).p_value() == pytest.approx(1 / 64)
+
+
+def test_restlessness_tells_trembling_from_drifting() -> None:
+    """By series whose variances are known: N rows whose own rewards vary by 4."""
+    generator = torch.Generator().manual_seed(0)
+    rows = 2 * torch.randn(1, 2, 4000, generator=generator)
+    trembling = Restlessness.of(rows + 0.4 * torch.randn(200, 2, 4000, generator=generator))
+    np.testing.assert_allclose(trembling.neighbours, 0.04, rtol=0.1)
+    np.testing.assert_allclose(trembling.all, 0.04, rtol=0.1)
+    np.testing.assert_allclose(trembling.tens, 0.004, rtol=0.1)
+    slopes = torch.randn(1, 2, 4000, generator=generator)  # each row's reward goes its own way, evenly
+    drifting = Restlessness.of(rows + 0.002 * slopes * torch.arange(100.0)[:, None, None])
+    np.testing.assert_allclose(drifting.neighbours, 0.002**2 / 2 / 4, rtol=0.1)
+    np.testing.assert_allclose(drifting.all, 0.002**2 * (100**2 - 1) / 12 / 4, rtol=0.1)
+    np.testing.assert_allclose(drifting.tens, drifting.all, rtol=0.1)
+
+
+@pytest.mark.parametrize("learner", ["smiling", "filter", "hyper", "gail"])
+def test_a_followed_reward_is_asked_about_the_same_rows_and_goes_on_as_ever(make: Make, learner: str) -> None:
+    ways: list[Any] = []
+    for watched in (True, False):
+        training: Any = make(learner, "steps=400")
+        while training.steps < 200:
+            training.advance()
+        before = training.reward.update
+        if watched:
+            found = follow(training, 20, 8) if learner != "gail" else follow(training, 3, 8)
+            assert found.neighbours.shape == (2,)
+            assert (found.neighbours > 0).all()
+            assert training.reward.update == before
+            until = training.steps
+        else:
+            while training.steps < until:  # pyright: ignore[reportPossiblyUnboundVariable]
+                training.advance()
+        ways.append(training.state())
+        training.close()
+    assert same_state(*ways)
+
+
+def test_the_restless_are_told_by_the_command(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    folder = tmp_path / "restless"
+    assert main(["restless", str(run), "updates=20", "rows=8", f"directory={folder}"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {len(said[name]) for name in ("neighbours", "all", "tens")} == {2}
+    assert "over all 20" in said["verdict"]
+    assert (folder / "diagnosis.json").is_file()
+    assert kept == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["restless", str(run), "updates=20", "steps=1"]) == 2
+    assert "give more steps=" in capsys.readouterr().err
 
 
 def test_a_reward_that_is_the_return_ranks_perfectly(make: Make) -> None:

@@ -1,0 +1,74 @@
+"""What the checks of `understudy diagnose` have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..robots import InputError
+from .terminal import progress
+
+if TYPE_CHECKING:
+    from ..imitation.acting import ActingTraining
+    from ..imitation.training import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """A table, what it says in a sentence, and what was asked for."""
+
+    title: str
+    verdict: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    values: dict[str, Any]
+
+
+def last_state(run: Path) -> State:
+    """The last state of a run's training."""
+    from ..imitation.checkpoint import load_checkpoint
+
+    state = load_checkpoint(run)
+    return dataclasses.replace(state, values=state.values["training"])
+
+
+def learned_training(run: Path, threads: int, *, further: int = 0) -> tuple[ActingTraining, dict[str, Any]]:
+    """The training of a run directory, without its state, and its configuration. It can go on for ``further`` steps.
+
+    Errors: :class:`InputError` when its reward is not learned.
+    """
+    from ..imitation.acting import ActingTraining
+    from .build import build
+    from .train import stored_configuration
+
+    if not (run / "checkpoints").is_dir():
+        raise InputError(f"{run} has no checkpoints: give the directory of a run with a learned reward")
+    _, values = stored_configuration(run, {})
+    values |= {"threads": threads, "quiet": True, "steps": values["steps"] + further}
+    training = build(values).training
+    if not isinstance(training, ActingTraining) or not training.reward.learned:
+        training.close()
+        raise InputError(f"{run}: learner={values['learner']} has no learned reward")
+    return training, values
+
+
+def train_through(training: Any, title: str, *, quiet: bool) -> None:
+    """Train to the end, with a bar."""
+    with progress(title, training.total, quiet=quiet) as advance:
+        while training.steps < training.total:
+            before = training.steps
+            training.advance()
+            advance(training.steps - before)
+
+
+def mean_returns(training: Any, episodes: int) -> np.ndarray:
+    """Mean returns (R,) of the deployed policies."""
+    from ..imitation.evaluation import FIRST_SEED, evaluate
+
+    controller = training.controller(range(FIRST_SEED, FIRST_SEED + episodes))
+    found = evaluate(controller, training.task, len(training.seeds), episodes, device=training.device)
+    return found.returns.mean(1)
