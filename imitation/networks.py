@@ -7,13 +7,14 @@ Shapes: R runs, M members, B batch, O observation, A action. A layer's weight is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..robots.errors import InputError
 from .randomness import Generators
 
 Initialisation = Literal["linear", "orthogonal"]
@@ -162,7 +163,7 @@ class Normaliser(nn.Module):
     """Standardises observations with fixed statistics, kept as buffers so that they travel with the networks.
 
     (x − mean) / std, clipped to ±``limit``. The identity when made with :meth:`identity`. What a view does not show is
-    0 for a policy (:meth:`hiding`), whose file has the task's sizes, and no input at all for a reward
+    0 for a policy (:meth:`hiding`), whose file has the task's sizes, and no input at all for rewards and critics
     (:meth:`showing`): noise would be told from it, and a slope taken there.
     """
 
@@ -226,6 +227,18 @@ class _Shown(Normaliser):
 _HIDDEN = 1e30
 LOG_STD_RANGE = (-20.0, 2.0)  # as in stable-baselines3's SAC
 _SQUASH_EPSILON = 1e-6  # the same, inside the logarithm of the tanh's slope
+
+
+def load_networks(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Continue with a checkpoint's parameters and buffers, those of ``what``: a reward or an agent.
+
+    Errors: :class:`InputError` when a size is another, as of what has a view it was in earlier versions.
+    """
+    for name, value in module.state_dict().items():
+        if name in state and state[name].shape != value.shape:
+            sizes = f"{name} is {tuple(state[name].shape)} in the checkpoint and {tuple(value.shape)} here"
+            raise InputError(f"the checkpoint's {what} is of an earlier version ({sizes}): start the run anew")
+    module.load_state_dict(dict(state))
 
 
 class GaussianActor(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...robots import InputError, view_mask
-from ..networks import Initialisation, Normaliser, StackedMLP
+from ..networks import Initialisation, Normaliser, StackedMLP, load_networks
 from ..optimisers import Adam, Optimiser, OptimisticAdam
 from ..parts import Setting
 from ..policy import Head
@@ -169,7 +169,7 @@ class ActorCritic(nn.Module):
         if config.cloning_weight and setting.demonstrations is None:
             raise InputError("agent.cloning_weight needs demonstrations: give data=<bundled name or file>")
         runs, observation_size, action_size, normaliser, precision = setting.sizes
-        critics = normaliser.hiding(view_mask(setting.task, config.critic_view, "agent.critic_view"))
+        critics = normaliser.showing(view_mask(setting.task, config.critic_view, "agent.critic_view"))
         agent = cls(config, runs, observation_size, action_size, critics, precision)
         if config.policy_view or config.critic_view:
             policy = normaliser.hiding(view_mask(setting.task, config.policy_view, "agent.policy_view"))
@@ -268,9 +268,9 @@ class ActorCritic(nn.Module):
         return state
 
     def set_training_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from :meth:`training_state`."""
+        """Continue from :meth:`training_state`. Errors: see :func:`~..networks.load_networks`."""
         prefixed = len("network.")
-        self.load_state_dict({k[prefixed:]: v for k, v in state.items() if k.startswith("network.")})
+        load_networks(self, {k[prefixed:]: v for k, v in state.items() if k.startswith("network.")}, "agent")
         for label, optimiser in self.optimisers.items():
             start = len(label) + 1
             optimiser.set_state({k[start:]: v for k, v in state.items() if k.startswith(f"{label}.")})

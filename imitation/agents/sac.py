@@ -55,11 +55,13 @@ class SAC(ActorCritic):
     ) -> None:
         super().__init__(config, runs, observation_size, action_size, normaliser, precision)
         self.config = config  # the same, by its own type
-        sizes = (runs, observation_size, action_size, config.hidden)
-        self.actor = GaussianActor(*sizes)
+        sizes = (action_size, config.hidden)
+        self.actor = GaussianActor(runs, observation_size, *sizes)
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.average = Average(config.averaging)
-        self.critic = TwinCritic(*sizes, layer_norm=config.layer_norm, members=config.critics)
+        self.critic = TwinCritic(
+            runs, len(normaliser.mean), *sizes, layer_norm=config.layer_norm, members=config.critics
+        )
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.log_entropy_coefficient = nn.Parameter(torch.full((runs,), config.initial_entropy_coefficient).log())
         self.target_entropy = -float(action_size) if config.target_entropy is None else config.target_entropy

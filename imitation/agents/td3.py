@@ -63,12 +63,12 @@ class TD3(ActorCritic):
     ) -> None:
         super().__init__(config, runs, observation_size, action_size, normaliser, precision)
         self.config = config  # the same, by its own type
-        sizes = (runs, observation_size, action_size, config.hidden)
-        self.actor = DeterministicActor(*sizes)
+        sizes = (action_size, config.hidden)
+        self.actor = DeterministicActor(runs, observation_size, *sizes)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.average_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.average = Average(config.averaging)
-        self.critic = TwinCritic(*sizes, layer_norm=config.layer_norm)
+        self.critic = TwinCritic(runs, len(normaliser.mean), *sizes, layer_norm=config.layer_norm)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
 
     def initialise(self, generators: Generators) -> None:

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from ...robots import InputError
-from ..networks import StackedMLP
+from ..networks import StackedMLP, load_networks
 from ..optimisers import Adam, OptimisticAdam
 from ..parts import Setting
 from ..randomness import Generators
@@ -222,16 +221,10 @@ def set_module_state(
 ) -> None:
     """Continue from :func:`module_state`; the computing copies of ``stacks`` follow.
 
-    Errors: :class:`InputError` when the networks had other sizes, as those with a view had in earlier versions.
+    Errors: see :func:`~..networks.load_networks`.
     """
     kept = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
-    for name, value in module.state_dict().items():
-        if name in kept and kept[name].shape != value.shape:
-            sizes = f"{tuple(kept[name].shape)} in the checkpoint and {tuple(value.shape)} here"
-            raise InputError(
-                f"the checkpoint's reward is of an earlier version ({name} is {sizes}): start the run anew"
-            )
-    module.load_state_dict(kept)
+    load_networks(module, kept, "reward")
     optimiser.set_state({k.removeprefix("optimiser."): v for k, v in state.items() if k.startswith("optimiser.")})
     for stack in stacks:
         stack.refresh()
