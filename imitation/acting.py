@@ -185,7 +185,9 @@ class ActingTraining(Memoryless, abc.ABC):
             theirs, ours = (
                 {k: tuple(v.shape) for k, v in tensors.items()} for tensors in (state.part(name), part.training_state())
             )
-            if not runs or theirs != ours:
+            # An optimiser of torch's own, as PPO's, has no moments before its first step.
+            moments = {k for k in theirs.keys() - ours.keys() if "optimiser" in k.split(".")}
+            if not runs or {k: v for k, v in theirs.items() if k not in moments} != ours:
                 raise InputError(
                     f"start={source}: its {name} is not made like this training's: give the learner, the task and the "
                     f"{name}.… settings it was trained with"

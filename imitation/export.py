@@ -34,7 +34,7 @@ from ..robots.exported import FORMAT, METADATA, VERSION, ExportedPolicy
 from .chunk_policy import ChunkPolicy
 from .chunks import ChunkDiffusion
 from .evaluation import play
-from .files import new_directory, sha256, write_json
+from .files import new_directory, own_folder, sha256, write_json
 from .networks import StackedMLP, activation_of
 from .policy import Policy
 
@@ -115,13 +115,15 @@ def export_policy(policy: Policy, kind: Kind, out: Path, observations: Mapping[s
     batch.
 
     Errors: :class:`InputError` when the graph differs by more than 1e-5 from the policy (nothing is written then), when
-    the packages of the extra ``export`` are missing, and when the disk refuses.
+    the packages of the extra ``export`` are missing, when the folder holds anything but an export, and when the disk
+    refuses.
     """
     lacking = [name for name in _ONNX if kind == "onnx" and importlib.util.find_spec(name) is None]
     if lacking:
         raise InputError(f"format=onnx needs {lacking[0]}: pip install 'understudy[export]', or choose format=torch")
+    whole = own_folder(out, (*FILES.values(), METADATA), "an exported policy")
     graph, reference = Graph(policy).eval(), _reference(policy)
-    with new_directory(out) as folder:
+    with new_directory(whole) as folder:
         file = folder / FILES[kind]
         _write(graph, kind, file)
         values = about(policy, kind, file)

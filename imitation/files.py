@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,19 @@ import safetensors.torch
 from torch import Tensor
 
 from ..robots import InputError
+
+
+def own_folder(path: str | os.PathLike[str], files: Iterable[str], what: str) -> Path:
+    """The absolute path of a folder that ``what`` may take for itself: none is there, or one with such ``files`` alone.
+
+    Errors: :class:`InputError` when it holds anything else, or is a file.
+    """
+    whole = Path(path).resolve()
+    others = sorted({item.name for item in whole.iterdir()} - set(files)) if whole.is_dir() else []
+    if others or whole.is_file():
+        holds = f"holds {others[0]}" if others else "is a file"
+        raise InputError(f"{path} {holds}: {what} is saved in a folder of its own, so name another")
+    return whole
 
 
 @contextlib.contextmanager

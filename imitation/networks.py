@@ -193,16 +193,21 @@ class Normaliser(nn.Module):
         return cls(torch.as_tensor(means.mean(0)), std, limit)
 
     def hiding(self, view: np.ndarray | None) -> Normaliser:
-        """The same, but 0 where the mask ``view`` (O,) is 0; nothing is hidden without one."""
-        if view is None:
-            return self
-        hidden = torch.from_numpy(view == 0).to(self.mean.device)
+        """Another, which is 0 where the mask ``view`` (O,) is 0; nothing is hidden without one.
+
+        It is one of its own in any case: moving it to a device leaves this where it is.
+        """
+        hidden = torch.zeros_like(self.mean, dtype=torch.bool)
+        if view is not None:
+            hidden = torch.from_numpy(view == 0).to(self.mean.device)
         # Finite, so that a policy's file still has numbers alone; whatever is divided by it is nothing.
         return Normaliser(self.mean.masked_fill(hidden, 0.0), self.std.masked_fill(hidden, _HIDDEN), self.limit)
 
     def showing(self, view: np.ndarray | None) -> Normaliser:
-        """The same of those columns alone where the mask ``view`` (O,) is not 0; of all without one."""
-        return self if view is None else _Shown(self, torch.from_numpy(view.nonzero()[0]).to(self.mean.device))
+        """Another, of those columns alone where the mask ``view`` (O,) is not 0; of all without one."""
+        if view is None:
+            return self.hiding(None)
+        return _Shown(self, torch.from_numpy(view.nonzero()[0]).to(self.mean.device))
 
     def forward(self, observations: Tensor) -> Tensor:
         """(..., O) -> (..., O)."""

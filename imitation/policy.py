@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..robots import Disturbances, InputError, Spaces, Task, find_task
-from .files import new_directory, read_json, read_tensors, write_json, write_tensors
+from .files import new_directory, own_folder, read_json, read_tensors, write_json, write_tensors
 from .networks import LOG_STD_RANGE, Activation, Normaliser, StackedMLP
 
 Head = Literal["squashed-gaussian", "deterministic", "clipped-gaussian", "clipped", "chunk", "chunk-diffusion"]
@@ -226,11 +226,7 @@ class Policy(nn.Module):
 
         Errors: :class:`InputError` when the disk refuses, and when the folder holds anything else.
         """
-        path = Path(directory).resolve()
-        others = sorted({item.name for item in path.iterdir()} - set(_FILES)) if path.is_dir() else []
-        if others or path.is_file():
-            what = f"holds {others[0]}" if others else "is a file"
-            raise InputError(f"{directory} {what}: a policy is saved in a folder of its own, so name another")
+        path = own_folder(directory, _FILES, "a policy")
         values = {"format": "understudy-policy", "version": FORMAT_VERSION, **dataclasses.asdict(self.config)}
         with new_directory(path) as folder:
             write_tensors(folder / "model.safetensors", self.state_dict())

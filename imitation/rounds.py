@@ -63,7 +63,8 @@ class RoundsTraining(InteractiveTraining):
         return metrics
 
     def _acts_randomly(self) -> bool:
-        return self.steps % self.config.round_steps < self.config.random_steps
+        begun = self.steps >= self.config.round_steps
+        return (begun or not self._took_over) and self.steps % self.config.round_steps < self.config.random_steps
 
     def _reward_update_is_due(self) -> bool:
         return False

@@ -45,7 +45,7 @@ class ExportOptions:
         "policy's own where there are none",
         "auto",
     )
-    overwrite: bool = option("replace the folder if it exists", False)
+    overwrite: bool = option("replace an export that is there", False)
     quiet: bool = option("print nothing but the line of JSON", False)
 
 

@@ -12,6 +12,7 @@ from conftest import LEARNERS, SMALL, Make, make_demonstrations, run_to
 from omegaconf import OmegaConf
 
 from understudy.datasets import Demonstrations
+from understudy.imitation.agents import SAC, SACConfig
 from understudy.imitation.early_ends import EndedShares
 from understudy.imitation.interactive import InteractiveTraining
 from understudy.imitation.networks import Normaliser
@@ -243,6 +244,20 @@ class Named(Start):
     def start(self, tasks: TaskBatch, index: int, random: np.random.Generator) -> np.ndarray:
         self.chosen += 1
         return np.zeros(tasks.spaces.observation_size, np.float32)
+
+
+@pytest.mark.parametrize("view", [(), ("positions",)])
+def test_a_cloned_roll_in_stays_on_the_processor_when_the_agent_moves(view: tuple[str, ...]) -> None:
+    """The agent takes the normaliser that both were given along to its device."""
+    demonstrations = make_demonstrations(1)
+    given = setting(demonstrations)
+    resets = RollInResets.create(RollInConfig(source="expert", updates=1, view=view), given)
+    SAC.create(SACConfig(), given).to("meta")
+    given.normaliser.to("meta")
+    resets.prepare()
+    start = resets.starts["roll_in"]
+    acted = start._act(0, demonstrations.observations[0], np.zeros(3, np.float32))  # pyright: ignore
+    assert np.isfinite(acted).all()
 
 
 def test_starts_are_drawn_by_their_weights_and_continue_to_the_bit() -> None:

@@ -237,6 +237,25 @@ def test_a_reward_depends_on_what_it_sees_alone(inputs: str) -> None:
         assert torch.equal(changed, before) != sees
 
 
+@pytest.mark.parametrize("error", [0.0, 1e-3, 50.0, 95.0, 1e4])
+def test_a_diffusion_discriminator_is_sure_of_nothing_beyond_numbers(error: float) -> None:
+    """exp(−error) is 0 in float32 from 104 on, and its logarithm's slope infinite from 89 on."""
+    reward, batch = make("diffusion", times=3, absorbing=False), rows(0.0, 0)
+    assert isinstance(reward, DiffusionReward)
+    moved = torch.full((2, 1, 64), error, requires_grad=True)
+    reward.predictor.squares = lambda inputs, *_, **__: moved[..., None].expand(*inputs.shape)  # pyright: ignore
+    scores = reward.scores(reward.inputs(batch), batch)
+    scores.sum().backward()
+    assert moved.grad is not None
+    assert moved.grad.isfinite().all()
+    if error:
+        wanted = -error - np.log(-np.expm1(-error))
+        torch.testing.assert_close(scores, torch.full_like(scores, wanted), rtol=1e-4, atol=1e-4)
+    assert scores.max() <= np.log(1e6) + 1e-3
+    reward.predictor.squares = lambda inputs, *_, **__: torch.full(inputs.shape, error)  # pyright: ignore
+    assert reward.relabel(batch).isfinite().all()
+
+
 @pytest.mark.parametrize("combine", ["mean", "min", "max"])
 def test_members_are_trained_apart_and_combined(combine: str) -> None:
     reward = make("logit", members=3, combine=combine, absorbing=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import Make, run_to
 from test_train_command import assert_same_run, options, refuse
 
 from understudy.imitation.checkpoint import load_checkpoint
@@ -70,6 +72,30 @@ def test_it_resumes_bit_equal(earlier: Path, data_file: Path, tmp_path: Path) ->
     assert main(options(data_file, "hype", tmp_path / "half", *started, "steps=100")) == 0
     assert main([f"resume={tmp_path / 'half'}", "steps=200", "quiet=true"]) == 0
     assert_same_run(tmp_path / "whole", tmp_path / "half")
+
+
+@pytest.mark.parametrize("learner", ["gail", "mm_reference"])
+def test_others_act_by_what_was_learned_from_the_first_step(make: Make, learner: str) -> None:
+    """PPO, whose optimiser has no moments before its first step, and rounds, each of which begins at random."""
+    before: Any = run_to(make(learner), 200)
+    taken: Any = make(learner, "seed=7")
+    taken.take_over(before.state(), "before")
+    ours = taken.agent.training_state()
+    for name, value in before.agent.training_state().items():
+        assert torch.equal(value, ours[name]) != name.endswith("average.updates")  # the average begins anew
+    acted: list[torch.Tensor] = []
+    act = taken.agent.act
+
+    def noted(*given: Any) -> torch.Tensor:
+        acted.append(act(*given))
+        return acted[-1]
+
+    taken.agent.act = noted
+    taken.advance()
+    row = taken.layout.batch(taken.buffer.state()["rows"][:, :1])
+    assert torch.equal(row.actions[:, 0], acted[0])
+    for each in (before, taken):
+        each.close()
 
 
 @pytest.mark.parametrize(

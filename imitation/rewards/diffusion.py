@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from ..randomness import Generators
 from ..replay import Batch
 from .gan import GanConfig, GanReward
 
-_LEAST = 1e-6  # what a probability stays below 1 by
+_MOST = math.log1p(-1e-6)  # a log-probability stays below 0 by this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +63,11 @@ class DiffusionReward(GanReward):
     def scores(self, inputs: Tensor, batch: Batch, *, exact: bool = False) -> Tensor:
         """Each member's logits (R, M, B), every row at a time of its own."""
         every = inputs.unsqueeze(1).expand(-1, self.config.members, -1, -1)
-        return _logits(self._errors(every, exact=exact).neg().exp())
+        return _logits(self._errors(every, exact=exact).neg())
 
     def member_scores(self, inputs: Tensor) -> Tensor:
         """The same of inputs of each member's own (R, M, B, X)."""
-        return _logits(self._errors(inputs, exact=True).neg().exp())
+        return _logits(self._errors(inputs, exact=True).neg())
 
     def _errors(self, inputs: Tensor, *, exact: bool) -> Tensor:
         which = torch.arange(inputs.shape[-2], device=inputs.device) % NOISE_ROWS
@@ -82,11 +83,14 @@ class DiffusionReward(GanReward):
         noise = self.noise[:, :, which].flatten(1, 2).unsqueeze(1).expand(*shape, size)
         rows = inputs.repeat(1, times, 1).unsqueeze(1).expand(*shape, size)
         when = torch.arange(times, device=inputs.device).repeat_interleave(count).expand(shape)
-        likeness = self.predictor.squares(rows, noise, when).neg().exp().mean(-1)
-        return _logits(likeness.unflatten(-1, (times, count)).mean(-2))
+        likeness = self.predictor.squares(rows, noise, when).neg().unflatten(-2, (times, count))
+        return _logits(likeness.logsumexp((-1, -3)) - math.log(times * size))
 
 
-def _logits(probability: Tensor) -> Tensor:
-    """log D − log(1 − D), of D ≤ 1 − 1e-6: above it the reward −log(1 − D) has no bound."""
-    bounded = probability.clamp(max=1 - _LEAST)
-    return bounded.log() - torch.log1p(-bounded)
+def _logits(log_probability: Tensor) -> Tensor:
+    """log D − log(1 − D) from log D, of D ≤ 1 − 1e-6: above it the reward −log(1 − D) has no bound.
+
+    From the logarithm, as the D of a row that is far from all data is 0 in floating point, and log 0 ends a training.
+    """
+    bounded = log_probability.clamp(max=_MOST)
+    return bounded - torch.log(-torch.expm1(bounded))
