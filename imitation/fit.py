@@ -122,7 +122,9 @@ class Run:
         )
         self._resumed_at = self.training.steps
         self._unlogged = {name: torch.tensor(value) for name, value in kept["unlogged"].items()}
-        if self.training.steps > self.training.total:
+        # What belongs to the end (the last choice, the last evaluation) is made there, so it must not lie behind.
+        finished = bool(points) and points[-1].step == self.training.steps
+        if self.training.steps > self.training.total or (self.training.steps == self.training.total and not finished):
             raise InputError(f"the run is at step {self.training.steps} already: give a larger steps=")
 
     def fit(self, report: Report, stop: Callable[[], str | None]) -> Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from .resets import Resets
 from .rewards import Reward
 from .training import State
 from .worlds import SimulatorWorld, World
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 2**26  # bytes of a run's rows that are drawn together for updates to come; more would fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +76,11 @@ class InteractiveTraining(ActingTraining):
         self.world.prepare(self.generators)
         self.updates = 0
         self._owed = 0.0
+        if config.steps <= config.random_steps and not self.rolls_out:
+            _log.warning(
+                "steps=%d are over with loop.random_steps=%d, before which nothing is learned: give more of the first, "
+                "or fewer of the second", config.steps, config.random_steps,
+            )  # fmt: skip
         self._captured: dict[int, CapturedUpdate] = {}
 
     @property
@@ -111,8 +120,16 @@ class InteractiveTraining(ActingTraining):
         if not count:
             return {}
         metrics = dict(self.world.grow(self.buffer, self.expert_rows, self.agent.act, self.generators))
-        size = self.config.batch_size
         self.agent.follow_ends(*self._ended.shares(self.device))
+        together = max(1, _AT_ONCE // (self.config.batch_size * self.layout.width * 4))
+        for begin in range(0, count, together):
+            metrics.update(self._updates(min(together, count - begin)))
+        counts = self.tasks.counts["evaluation"]
+        return {**metrics, **self.world.diagnose(self.steps, self.agent.act, self.reward.relabel, counts)}
+
+    def _updates(self, count: int) -> Mapping[str, Tensor]:
+        """As many, whose rows and noise are drawn together."""
+        metrics, size = dict[str, Tensor](), self.config.batch_size
         rows = self.mixture.sample(self.world.rows(self.buffer), self.generators, count, self.updates)
         noise = self.generators.normal((count, self.agent.noise_rows, size, self.layout.action_size))
         expert = self._expert_batches(count, size) if self.agent.wants_expert_rows else None
@@ -124,8 +141,7 @@ class InteractiveTraining(ActingTraining):
                 inputs = (*inputs, expert[index])
             metrics.update(self._agent_update(inputs)(*inputs))
             self.updates += 1
-        counts = self.tasks.counts["evaluation"]
-        return {**metrics, **self.world.diagnose(self.steps, self.agent.act, self.reward.relabel, counts)}
+        return metrics
 
     def _agent_update(self, inputs: tuple[Tensor, ...]) -> Update:
         """The agent's update: called as it is on the CPU, recorded at the first use of each phase on a GPU."""

@@ -339,6 +339,11 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     world = make_world(config, setting, reward, resets) if imagined else None
     episodes = resets
     if world is not None:
+        if world.config.episodes == "initial" and config["resets"].get("check"):
+            raise InputError(
+                "resets.check is about the simulator's states, and roll-outs in the model start in observations: leave "
+                "it out, or add world.episodes=resets"
+            )
         episodes = InitialResets() if world.config.episodes == "initial" else make_part("resets", config, setting)
         notes.append(f"resets: {episodes.about}")
     parts = (agent, reward, episodes, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)
@@ -388,6 +393,6 @@ def _optional_number(data: Values, key: str, which: str) -> float | None:
 
 def _weights(data: Values, which: str) -> tuple[int, ...]:
     given: Any = data["weights"] or []
-    if not isinstance(given, list) or any(not isinstance(item, int) for item in cast(list[Any], given)):
+    if not isinstance(given, list) or any(type(item) is not int for item in cast(list[Any], given)):
         raise InputError(f"{which}.weights={given}: a whole number for each source is expected, like [2,1]")
     return tuple(cast(list[int], given))

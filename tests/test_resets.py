@@ -143,9 +143,6 @@ def test_only_the_parts_that_are_asked_must_be_given_back(demonstrations: Demons
     MixtureResets.create(MixtureConfig(offline=0.0, check=("positions",)), setting(wrong))
     with pytest.raises(InputError, match=r"resets\.check.*no part 'forces'"):
         ExpertResets.create(RecordedConfig(check=("forces",)), setting(wrong))
-    with pytest.raises(InputError, match=r"resets\.check.*world=model.*leave it out"):
-        imagined = dataclasses.replace(setting(wrong), imagined=True)
-        ExpertResets.create(RecordedConfig(check=("positions",)), imagined)
 
 
 def test_recordings_without_states_are_replayed_and_the_steps_counted(demonstrations: Demonstrations) -> None:

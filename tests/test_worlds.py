@@ -192,6 +192,7 @@ def test_the_learners_own_episodes_may_start_where_roll_outs_do(make: Make, demo
     assert many >= 2
     assert training.visits is not None
     assert int(training.visits.added.max()) < 160
+    make("hyper", "world.episodes=resets", "resets.check=[positions]").close()
     resumed = make("hyper", "resets.share=0.5", "world.episodes=resets")
     resumed.set_state(training.state())
     assert same_state(run_to(resumed, 200).state(), run_to(training, 200).state())
@@ -296,6 +297,7 @@ def test_other_learners_learn_in_it_too(make: Make, options: tuple[str, ...]) ->
         (("gail", "world=model"), "loop=on_policy"),
         (("bc", "world=model"), "has no world"),
         (("hyper", "world.uncertainty=none", "world.uncertainty_weight=1"), "makes nothing of it"),
+        (("hyper", "resets.check=[positions]"), r"leave it out, or add world\.episodes=resets"),
     ],
 )
 def test_what_cannot_be_learned_in_it_is_refused(

@@ -210,10 +210,6 @@ def recorded_start(setting: Setting, which: str, check: tuple[str, ...]) -> Star
     recorded, option = (setting.demonstrations, "data") if which == "expert" else (setting.offline, "offline")
     if recorded is None:
         raise InputError(f"resets to {which} states need recordings: give {option}=<bundled name or file>")
-    if setting.imagined and check:
-        raise InputError(
-            "resets.check is about the simulator's states; world=model starts in observations: leave it out"
-        )
     return ImaginedStart(recorded) if setting.imagined else RecordedStart(setting.task, recorded, check)
 
 
