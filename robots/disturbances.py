@@ -27,6 +27,7 @@ _SIGNALS = (
     "noise", "bias", "quantisation", "observation_delay", "dropped", "reordered", "action_delay", "rate_limit", "push",
 )  # fmt: skip
 _BODY = ("mass", "length", "friction")
+_LONGEST_DELAY = 60.0  # s; what is on its way is kept
 _HELD = 1e-3  # rad or m that a frozen joint may give way before its limit pushes back
 _HOLD = "understudy_hold"  # the attribute of an environment that holds its frozen joints
 _DEEPER, _LIFTS = 1e-3, 5  # m that a longer robot may start deeper in the floor, and how often it is raised
@@ -87,6 +88,11 @@ class Disturbances:
         for name in ("tremble", "dropped", "reordered"):
             if numbers[name] > 1:
                 raise InputError(f"disturbances.{name}={numbers[name]:g}: a probability is at most 1")
+        for name in ("observation_delay", "action_delay"):
+            if numbers[name] > _LONGEST_DELAY:
+                raise InputError(
+                    f"disturbances.{name}={numbers[name]:g}: seconds are meant, at most {_LONGEST_DELAY:g}"
+                )
         if numbers["push_every"] == 0:
             raise InputError("disturbances.push_every=0: leave out push for no pushes")
         noise = values.get("noise", 0.0)

@@ -35,6 +35,7 @@ from .values import expert_share, settings_of
 
 logger = logging.getLogger(__name__)
 Values = Mapping[str, Any]
+_MOST_THREADS = 1024
 _LARGEST_SEED = 10**9  # seeds of roll-outs are made from it, and have to stay within 63 bits
 
 
@@ -62,6 +63,10 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
             raise InputError(f"{group}={config[group]}: its settings are {group}.<name>=, see --help")
     _flag(config, "quiet")
     threads = available_threads() if config["threads"] is None else _count(config, "threads")
+    if threads > _MOST_THREADS:
+        raise InputError(
+            f"threads={threads}: at most {_MOST_THREADS} are expected; this machine has {available_threads()}"
+        )
     torch.set_num_threads(threads)
     task = find_disturbed_task(config)
     for given in (demonstrations, offline):
@@ -339,11 +344,6 @@ def _interactive(config: Values, setting: Setting, notes: list[str]) -> Training
     world = make_world(config, setting, reward, resets) if imagined else None
     episodes = resets
     if world is not None:
-        if world.config.episodes == "initial" and config["resets"].get("check"):
-            raise InputError(
-                "resets.check is about the simulator's states, and roll-outs in the model start in observations: leave "
-                "it out, or add world.episodes=resets"
-            )
         episodes = InitialResets() if world.config.episodes == "initial" else make_part("resets", config, setting)
         notes.append(f"resets: {episodes.about}")
     parts = (agent, reward, episodes, setting.demonstrations, list(setting.seeds), setting.device, setting.offline)

@@ -73,7 +73,7 @@ class DeployOptions:
     damp_after: float = option("seconds of trouble after which the robot is damped; until then it holds", _DAMP)
     stop_after: float = option("seconds of trouble after which it is stopped", _STOP)
     limits: str | None = option('JSON: beyond which numbers to stop at once, like {"rootz.position": [0.9, 2]}', None)
-    port: int | None = option("a robot process that runs already listens at this port", None, at_least=1)
+    port: int | None = option("a robot process that runs already listens at this port", None, at_least=1, at_most=65535)
     log: Path | None = option(  # noqa: RUF009 (option() is dataclasses.field())
         "write what was seen and done to this folder, which understudy.datasets.load reads", None
     )
@@ -185,11 +185,15 @@ def _config(options: DeployOptions, task: Task, control_rate: float) -> Controll
 def _limits(text: str | None) -> dict[str, tuple[float, float]]:
     try:
         given: Any = json.loads(text or "{}")
-        return {str(name): (float(low), float(high)) for name, (low, high) in given.items()}
+        limits = {str(name): (float(low), float(high)) for name, (low, high) in given.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f'limits={text}: names with two numbers are expected, like {{"rootz.position": [0.9, 2]}}'
         ) from error
+    for name, (low, high) in limits.items():
+        if not low < high:
+            raise InputError(f"limits={text}: of {name!r} the first must be below the second")
+    return limits
 
 
 def _drive(

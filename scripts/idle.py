@@ -93,6 +93,26 @@ IDLE: Sequence[tuple[Callable[[Any], bool], tuple[str, ...], str]] = (
         "world.uncertainty=none makes nothing of it",
     ),
     (
+        lambda config: config.world.get("uncertainty") in ("penalise", "explore"),
+        ("world.uncertainty_limit",),
+        "only world.uncertainty=truncate has a limit",
+    ),
+    (
+        lambda config: config.world.get("uncertainty") == "truncate",
+        ("world.uncertainty_weight",),
+        "world.uncertainty=truncate weighs nothing",
+    ),
+    (
+        lambda config: config.world.get("episodes") == "initial",
+        ("resets.check",),
+        "roll-outs in the model start in observations, so no state of the simulator is set: add world.episodes=resets",
+    ),
+    (
+        lambda config: config.resets.get("expert") == 0 and config.resets.get("offline") == 0,
+        ("resets.check",),
+        "resets.expert=0 resets.offline=0 set no state",
+    ),
+    (
         lambda config: config.loop.kind == "offline",
         ("agent.regularised", "agent.absorbing"),
         "loop=offline has the expert's rows alone",

@@ -26,12 +26,15 @@ OptionsT = TypeVar("OptionsT")
 _LARGEST = 2**53  # of whole numbers: larger ones are mistakes, and overflow as seeds
 
 
-def option(help: str, default: Any = dataclasses.MISSING, *, at_least: float | None = None) -> Any:
+def option(
+    help: str, default: Any = dataclasses.MISSING, *, at_least: float | None = None, at_most: float | None = None
+) -> Any:
     """A field of an options dataclass: what it means in a few words, and its default if it has one.
 
-    ``at_least`` is the smallest number allowed (of every item, for a tuple).
+    ``at_least`` is the smallest number allowed (of every item, for a tuple), ``at_most`` the largest.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "at_least": at_least}, kw_only=True)
+    metadata = {"help": help, "at_least": at_least, "at_most": at_most}
+    return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 
 def parse_options(
@@ -60,7 +63,7 @@ def parse_options(
         key, text = _split(argument, fields, positional, command)
         if key in values:
             raise InputError(f"{key}= is given twice: give it once")
-        values[key] = _checked(key, text, kinds[key], fields[key].metadata["at_least"])
+        values[key] = _checked(key, text, kinds[key], fields[key].metadata["at_least"], fields[key].metadata["at_most"])
     for key, field in fields.items():
         if key not in values and field.default is dataclasses.MISSING:
             what = field.metadata["help"]
@@ -80,8 +83,8 @@ def run_command(body: Callable[[], object]) -> int:
     """Run a command and return its exit code.
 
     0 when it succeeds; 2 (or the error's own ``code``) and one line on stderr for an :class:`InputError`; 130
-    when interrupted; 141 when the reader of its output went away. Any other exception is our own mistake and
-    keeps its traceback.
+    when interrupted; 141 when the reader of its output went away; 2 when the memory is too small for what was asked
+    for. Any other exception is our own mistake and keeps its traceback.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
@@ -97,7 +100,27 @@ def run_command(body: Callable[[], object]) -> int:
         # The interpreter flushes stdout once more when it exits, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (MemoryError, RuntimeError) as error:
+        if not _wants_memory(error):
+            raise
+        print(f"understudy: not enough memory ({_first_line(error)}): {_SMALLER}", file=sys.stderr)
+        return 2
     return 0
+
+
+_SMALLER = "ask for less, like fewer runs=, smaller batches, networks or a smaller loop.buffer_size="
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether it says that there is no memory: torch has no kind of its own for that on the processor."""
+    said = str(error)
+    return isinstance(error, MemoryError) or any(
+        words in said for words in ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _split(
@@ -122,13 +145,14 @@ def _split(
     raise InputError(f"{argument!r} is not an option: options are written key=value without dashes, {hint}")
 
 
-def _checked(key: str, text: str, kind: Any, at_least: float | None) -> Any:
+def _checked(key: str, text: str, kind: Any, at_least: float | None, at_most: float | None) -> Any:
     value = _converted(key, text, kind)
     numbers = value if isinstance(value, tuple) else (value,)
     if at_least is not None and any(number is not None and number < at_least for number in numbers):
         raise InputError(f"{key}={text}: it must be at least {at_least:g}")
-    if any(isinstance(number, int) and number > _LARGEST for number in numbers):
-        raise InputError(f"{key}={text}: it must be at most {_LARGEST}")
+    largest = _LARGEST if at_most is None else at_most
+    if any(isinstance(number, int) and number > largest for number in numbers):
+        raise InputError(f"{key}={text}: it must be at most {largest:.0f}")
     return value
 
 

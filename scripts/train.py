@@ -240,6 +240,8 @@ def _new_directory(values: dict[str, Any]) -> Path:
             directory.mkdir(parents=True, exist_ok=given is not None)
             return directory
         except FileExistsError:
+            if given is not None:  # nothing is to be found there by that name, and yet it is taken
+                raise InputError(f"directory={given} is a link to nowhere: name a folder") from None
             count += 1
             directory = first.with_name(f"{stamp}-{count}")
         except OSError as error:

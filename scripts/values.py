@@ -51,9 +51,12 @@ _MAY_BE_ZERO = (
     "random_steps", "weight_decay", "cloning_weight", "input_noise", "penalty_weight", "penalty_target", "discount",
     "exploration_noise", "target_noise", "target_clip", "averaging", "expert_acts", "entropy_weight", "value_weight",
     "initial", "expert", "offline", "roll_in", "gae_lambda", "goal_dropout", "guidance", "done_mode",
-    "real_share", "distil",
+    "real_share", "distil", "demonstrated",
 )  # fmt: skip
-_AT_MOST_ONE = ("share", "expert_acts", "shaping_discount", "discount", "target_rate", "gae_lambda", "goal_dropout")
+_AT_MOST_ONE = (
+    "share", "expert_acts", "shaping_discount", "discount", "target_rate", "gae_lambda", "goal_dropout",
+    "demonstrated",
+)  # fmt: skip
 
 
 def _check_range(name: str, value: Any, option: str) -> None:
@@ -79,7 +82,8 @@ def _checked(value: Any, hint: Any, option: str) -> Any:
         return value
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
-            like = "[256,256]" if arguments[0] is int else "[positions]"
+            points = typing.get_origin(arguments[0]) is tuple
+            like = "[[20,1],[100,5]]" if points else "[256,256]" if arguments[0] is int else "[positions]"
             raise InputError(f"{option}={value}: a list like {like} is expected")
         return tuple(_checked(item, arguments[0], option) for item in value)
     if hint is bool and isinstance(value, bool):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 from policies import assert_sentence
 
 from understudy.robots import InputError
@@ -227,3 +228,17 @@ def test_info_names_versions_and_devices(capsys: pytest.CaptureFixture[str], mon
     assert "MUJOCO_GL" in facts["rendering"]
     assert {"processor", "threads", "gpu"} <= facts.keys()
     assert cli.main(["info", "episodes=3"]) == 2
+
+
+@pytest.mark.parametrize("size", [10**14, 2**62])
+def test_too_little_memory_is_said_in_a_sentence(size: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: torch.zeros(size)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("understudy: not enough memory (")
+    assert said.count("\n") == 1
+    assert "fewer runs=" in said
+
+
+def test_other_mistakes_keep_their_traceback() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_command(lambda: torch.zeros(2) @ torch.zeros(3, 4))

@@ -113,6 +113,8 @@ def test_a_grid_of_delays_and_noise(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("rate=100", "no multiple of the policy's 125 Hz"),
         ("factor=0", "factor=0: it must be above 0"),
         ("limits={", "names with two numbers are expected"),
+        ('limits={"rootz.position": [2, 1]}', "the first must be below the second"),
+        ("port=99999", "at most 65535"),
         ('limits={"height": [0, 1]}', "no feature 'height'"),
         ("stop_after=0.1", "damped before it is stopped"),
         ("video=x.gif", "must end in .mp4"),

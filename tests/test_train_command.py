@@ -296,6 +296,12 @@ def test_random_steps_to_the_end_are_said_to_teach_nothing(
     assert "nothing is learned: give more of the first" in caplog.text
 
 
+def test_a_link_to_nowhere_is_no_folder(data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert "a link to nowhere" in refuse(options(data_file, "bc", tmp_path / "link"), capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
 def test_paths_may_have_any_characters(data_file: Path, tmp_path: Path) -> None:
     strange = tmp_path / "my demos, (1) a=b's.hdf5"
     strange.write_bytes(data_file.read_bytes())

@@ -297,7 +297,11 @@ def test_other_learners_learn_in_it_too(make: Make, options: tuple[str, ...]) ->
         (("gail", "world=model"), "loop=on_policy"),
         (("bc", "world=model"), "has no world"),
         (("hyper", "world.uncertainty=none", "world.uncertainty_weight=1"), "makes nothing of it"),
-        (("hyper", "resets.check=[positions]"), r"leave it out, or add world\.episodes=resets"),
+        (("hyper", "resets.check=[positions]"), r"no state of the simulator is set: add world\.episodes=resets"),
+        (("hyper", "world.uncertainty=truncate", "world.uncertainty_weight=1"), "weighs nothing"),
+        (("hyper", "world.uncertainty=explore", "world.uncertainty_limit=1"), "only world.uncertainty=truncate has"),
+        (("hyper", "world.demonstrated=2"), "at most 1"),
+        (("hyper", "world.horizon=5"), r"a list like \[\[20,1\],\[100,5\]\]"),
     ],
 )
 def test_what_cannot_be_learned_in_it_is_refused(
