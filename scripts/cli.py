@@ -20,7 +20,7 @@ COMMANDS = {
     "record": "record demonstrations from a policy, a stable-baselines3 zip or random actions",
     "inspect": "look through demonstrations: are they what they say, and what will they teach",
     "convert": "read demonstrations of one format and write them in another",
-    "benchmark": "measure the speed of the stacked learners against stable-baselines3 in the same run",
+    "benchmark": "measure speed against a peer in the same run: updates, rewards, worlds, data, deployment",
     "info": "print versions and devices",
 }
 
