@@ -28,6 +28,7 @@ ActWith = Callable[[Tensor, StackedMLP], Tensor]
 # Observations (R, E, O) and a network -> its actions (R, E, A), each within -1 and 1.
 _ROWS = 2_000  # of the expert: distances between all pairs are kept in memory for a moment
 _COUNTED = ("best", "played", "chosen_at")  # what a selection keeps beside the network, each (R,)
+_BEHIND = 1.0  # of its measure, by which a challenger of the policy in place is behind at most
 _FIRST_SEED = 20_000_000  # away from the seeds of trainings and of evaluations
 
 
@@ -108,8 +109,9 @@ class Selection:
 
     Every candidate plays at most ``episodes`` episodes, the same starts for each, and drops out as soon as its mean
     is no better than that of the policy it would replace: most play one. The lowest of many noisy means flatters: so
-    whenever a candidate is ahead after its first episode, the policy in place plays another too, from a start that is
-    new to it, and what it was lucky in comes out. ``net`` holds the chosen parameters, ``chosen_at`` (R,) the training
+    whenever a candidate is not far behind after its first episode, the policy in place plays another too, from a start
+    that is new to it, and what it was lucky in comes out. Were it asked only by those ahead of it, a policy that was
+    lucky in all of its episodes would stay for good before better ones that no luck brings further. ``net`` holds the chosen parameters, ``chosen_at`` (R,) the training
     step that they are from, ``best`` (R,) the mean of their ``played`` (R,) episodes.
     """
 
@@ -146,12 +148,11 @@ class Selection:
         for number in range(self._episodes):
             sums = sums + self._play(act, candidate, np.full(runs, number), racing, counts)
             means = sums / (number + 1)
-            racing &= means < self.best
             if number == 0:
                 first = means
                 if self.begun:
-                    self._defend(act, racing, counts)
-                    racing &= means < self.best
+                    self._defend(act, means < self.best + _BEHIND * np.abs(self.best), counts)
+            racing &= means < self.best
             if not racing.any():
                 break
         if not self.begun:  # whatever they are worth

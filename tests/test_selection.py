@@ -130,8 +130,8 @@ def test_candidates_drop_out_of_the_race_when_they_are_no_better() -> None:
     nets = networks(2, 3)
     measure = Scripted(
         5, 1, 5, 3,        # the first is chosen, whatever it is worth: means 5 and 2
-        4, 2, 8, 4,        # run 0: ahead, the first one defends with 8, and is beaten by 4 again; run 1: no better, out
-        5, 1, 2.2, 1.4,    # run 1: ahead, 2.2 in defence makes 2.07, beaten by a mean of 1.2; run 0: no better, out
+        4, 9, 8, 4,        # run 0: ahead, the first one defends with 8, and is beaten by 4 again; run 1: far behind, out
+        5, 1, 4, 2.2, 1.4, # run 1: ahead, 2.2 in defence makes 2.07, beaten by a mean of 1.2; run 0: behind again, out
     )  # fmt: skip
     selection, counts = Selection(measure, 2, HOPPER, [0, 1], nets[0]), np.zeros(2, np.int64)
     assert not selection.begun
@@ -178,6 +178,23 @@ def test_the_policy_in_place_defends_it_in_episodes_that_are_new_to_it() -> None
     assert len({zero, one, two, three}) == 4
     # Candidates start from the first two; whoever is in place from what comes after those it has played.
     assert measure.starts == [zero, one, zero, two, one, zero, two, zero, three, one]
+
+
+def test_one_that_is_not_far_behind_is_enough_to_show_that_the_policy_in_place_was_lucky() -> None:
+    nets = networks(1, 4)
+    measure = Scripted(
+        1, 1,          # lucky
+        2.5,           # more than twice as far: no challenger
+        1.9, 1.2,      # 1.2 in defence makes 1.07: stays
+        1.5, 7, 1.6,   # 7 makes 2.55, and a mean of 1.55 is better
+    )  # fmt: skip
+    selection, counts = Selection(measure, 2, HOPPER, [0], nets[0]), np.zeros(1, np.int64)
+    found: list[tuple[float, int, int]] = []
+    for step, net in enumerate(nets, 1):
+        selection.consider(step, still, net, counts)
+        found.append((round(float(selection.best[0]), 2), int(selection.chosen_at[0]), int(selection.played[0])))
+    assert found == [(1, 1, 2), (1, 1, 2), (1.07, 1, 3), (1.55, 4, 2)]
+    assert measure.values == []
 
 
 def test_a_return_counts_the_rewards() -> None:
