@@ -111,8 +111,9 @@ class Selection:
     is no better than that of the policy it would replace: most play one. The lowest of many noisy means flatters: so
     whenever a candidate is not far behind after its first episode, the policy in place plays another too, from a start
     that is new to it, and what it was lucky in comes out. Were it asked only by those ahead of it, a policy that was
-    lucky in all of its episodes would stay for good before better ones that no luck brings further. ``net`` holds the chosen parameters, ``chosen_at`` (R,) the training
-    step that they are from, ``best`` (R,) the mean of their ``played`` (R,) episodes.
+    lucky in all of its episodes would stay for good before better ones that no luck brings further. ``net`` holds the
+    chosen parameters, ``chosen_at`` (R,) the training step that they are from, ``best`` (R,) the mean of their
+    ``played`` (R,) episodes.
     """
 
     def __init__(

@@ -130,7 +130,7 @@ def test_candidates_drop_out_of_the_race_when_they_are_no_better() -> None:
     nets = networks(2, 3)
     measure = Scripted(
         5, 1, 5, 3,        # the first is chosen, whatever it is worth: means 5 and 2
-        4, 9, 8, 4,        # run 0: ahead, the first one defends with 8, and is beaten by 4 again; run 1: far behind, out
+        4, 9, 8, 4,        # run 0: ahead, the first one defends with 8, and is beaten by 4; run 1: far behind, out
         5, 1, 4, 2.2, 1.4, # run 1: ahead, 2.2 in defence makes 2.07, beaten by a mean of 1.2; run 0: behind again, out
     )  # fmt: skip
     selection, counts = Selection(measure, 2, HOPPER, [0, 1], nets[0]), np.zeros(2, np.int64)
