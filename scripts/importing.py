@@ -12,6 +12,7 @@ import yaml
 
 from ..imitation.adastop import AdaStopConfig
 from ..imitation.comparison.matrix import Cell, Learner, Matrix, Plan
+from ..imitation.comparison.scale import Scale, common_scale
 from ..imitation.files import read_json, write_text
 from ..imitation.run_log import commit
 from ..robots import InputError
@@ -84,7 +85,9 @@ def import_runs(
     """
     runs = [_read(path, rules) for path in paths]
     before = () if old is None else [(cell, path) for cell in old.cells.values() if _is_run(path := old.path(cell))]
-    _check_alike([*(_Run(path, _settings(path), ()) for _, path in before), *runs])
+    together = [*(_Run(path, _settings(path), ()) for _, path in before), *runs]
+    _check_alike(together)
+    _check_scales(together)
     trained = [Trained(run.task, run.learner, _cell_options(run)) for run in runs]
     plan = None if old is None else old.plan
     labels = labelled(trained, plan, {(cell.task, cell.learner) for cell, path in before if _stopped(path) is not None})
@@ -203,6 +206,15 @@ def _check_alike(runs: Sequence[_Run]) -> None:
                     f"{before.path} and {run.path} have other {group} ({', '.join(differ)}): that is no comparison of "
                     "learners; make one of each kind"
                 )
+
+
+def _check_scales(runs: Sequence[_Run]) -> None:
+    """Refuse trainings of a task whose demonstrations give scores two meanings. Errors: :class:`InputError`."""
+    scales: dict[str, list[Scale]] = {}
+    for run in runs:
+        scales.setdefault(run.task, []).append(Scale.of(str(run.path), run.values, read_json(run.path / "run.json")))
+    for task, found in scales.items():
+        common_scale(task, found)
 
 
 def _differences(stored: Mapping[str, Any], today: Mapping[str, Any], options: Sequence[str]) -> list[str]:

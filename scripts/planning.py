@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,10 @@ import yaml
 
 from ..datasets.quality import measure
 from ..imitation.adastop import AdaStopConfig
-from ..imitation.comparison.matrix import Learner, Matrix, Plan, labels
+from ..imitation.comparison.matrix import Cell, Learner, Matrix, Plan, labels
 from ..imitation.comparison.results import data_of
-from ..imitation.files import sha256
+from ..imitation.comparison.scale import Scale, common_scale
+from ..imitation.files import read_json, sha256
 from ..robots import InputError, find_task
 from .build import build, find_disturbed_task, read_demonstrations, resolve_data
 from .settings import LEARNERS, compose
@@ -137,19 +139,36 @@ def directory_of(options: CompareOptions, common: Sequence[str]) -> Path:
 def check_cells(matrix: Matrix) -> None:
     """Make every training of a pair that has not begun once, and take note of what its data are.
 
-    So that what is wrong with the last is known before the first has run. Errors: :class:`InputError`.
+    So that what is wrong with the last is known before the first has run. Errors: :class:`InputError`, also where a
+    task's demonstrations would be scored on different scales.
     """
+    scales: dict[str, list[Scale]] = {}
     for (task, label), given in matrix.plan.options.items():
-        if matrix.of(task, label):
+        if begun := matrix.of(task, label):
+            scales.setdefault(task, []).extend(_scales(matrix, begun))
             continue
         try:
             config, learner = compose([*given, "runs=1", "quiet=true"])
             values = {**resolved(config), "learner": learner}
             resolve_data(values)
-            build(values).training.close()
+            built = build(values)
+            built.training.close()
         except InputError as error:
             raise InputError(f"{label} on {task}: {error}") from error
         note_data(matrix, values)
+        about = {"references": dataclasses.asdict(built.references)}
+        scales.setdefault(task, []).append(Scale.of(label, values, about))
+    for task, found in scales.items():
+        common_scale(task, found)
+
+
+def _scales(matrix: Matrix, cells: Sequence[Cell]) -> list[Scale]:
+    """What cells are scored by that have written it down."""
+    paths = {cell.name: matrix.path(cell) for cell in cells if (matrix.path(cell) / "run.json").is_file()}
+    return [
+        Scale.of(name, yaml.safe_load((path / "config.yaml").read_text()), read_json(path / "run.json"))
+        for name, path in paths.items()
+    ]
 
 
 def note_data(matrix: Matrix, values: Mapping[str, Any]) -> None:

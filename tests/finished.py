@@ -20,9 +20,12 @@ RANDOM, EXPERT = 20.0, 3500.0
 
 def write_run(
     path: Path, task: str, learner: str, *, level: float, speed: float, seed: int = 0, runs: int = 5, points: int = 10,
-    episodes: int = 4,
+    episodes: int = 4, expert: float | None = EXPERT, data: str | None = None,
 ) -> None:  # fmt: skip
-    """A finished training whose runs come near ``level`` at a ``speed`` in evaluations; 0 takes no steps."""
+    """A finished training whose runs come near ``level`` at a ``speed`` in evaluations; 0 takes no steps.
+
+    It scores itself by ``expert``, or not at all, and its returns are the same whichever that is.
+    """
     path.mkdir(parents=True)
     generator = np.random.default_rng([seed, abs(hash_of(task + learner))])
     at = 10_000 * np.arange(1, points + 1)
@@ -33,9 +36,10 @@ def write_run(
     for (point, run, episode), score in np.ndenumerate(scores):
         taken = int(1.2 * at[point]) if speed else 0
         value = RANDOM + score * (EXPERT - RANDOM)
+        own = "" if expert is None else f"{(value - RANDOM) / (expert - RANDOM):.6f}"
         rows.append(
             {"step": int(at[point]), "run": run, "episode": episode, "return": f"{value:.6f}", "length": 900,
-             "score": f"{score:.6f}", "environment_steps": taken, "success": ""}
+             "score": own, "environment_steps": taken, "success": ""}
         )  # fmt: skip
     (path / "evaluations.csv").write_text(table(rows))
     metrics = [
@@ -49,17 +53,25 @@ def write_run(
     returns = RANDOM + final * (EXPERT - RANDOM)
     steps = {purpose: 0 for purpose in PURPOSES} | {"evaluation": points * episodes * 900}
     steps |= {"policy": int(at[-1]), "selection": int(0.2 * at[-1])} if speed else {}
-    result = {"score": summary(final).to_json(), "return": summary(returns).to_json(), "steps": steps, "seconds": 900.0}
+    scored = None if expert is None else summary((returns - RANDOM) / (expert - RANDOM)).to_json()
+    result = {"score": scored, "return": summary(returns).to_json(), "steps": steps, "seconds": 900.0}
     (path / "result.json").write_text(json.dumps(result))
     about = {
         "versions": {"python": "3.11.7", "torch": "2.13.0", "mujoco": "3.11.0", "gymnasium": "1.4.0"},
         "hardware": {"processor": "a processor"}, "threads": 1, "commit": "0123456789ab",
         "command": ["understudy", "train", f"task={task}", f"learner={learner}"],
-        "references": {"random": RANDOM, "expert": EXPERT},
+        "references": {"random": RANDOM, "expert": expert},
     }  # fmt: skip
     (path / "run.json").write_text(json.dumps(about))
     kind = "gan" if speed else "none"
-    values = {"task": task, "learner": learner, "seed": seed, "runs": runs, "reward": {"kind": kind}}
+    values = {
+        "task": task,
+        "learner": learner,
+        "seed": seed,
+        "runs": runs,
+        "reward": {"kind": kind},
+        "data": {"name": data},
+    }
     (path / "config.yaml").write_text(yaml.safe_dump(values))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from conftest import last_of_each, make_demonstrations
 
-from understudy.datasets import write_d4rl
+from understudy.datasets import Demonstrations, write_d4rl
 from understudy.imitation.adastop import AdaStopConfig
 from understudy.imitation.comparison.locks import HeldError, is_held, lock
 from understudy.imitation.comparison.matrix import Matrix, Plan, labels
@@ -187,7 +187,7 @@ def test_the_sequential_test_asks_for_runs_until_it_is_sure(here: None, data_fil
     # Of two runs against two a third of the differences is as large as the largest: at a level of a half, of which a
     # half may be spent at the first look, it takes both looks unless it is never sure.
     assert [cell.name.rpartition("/")[2] for cell in matrix.of("hopper", "small")] == ["seeds-0-1", "seeds-2-3"]
-    assert len(matrix.final_scores("hopper", "wide")) == 4
+    assert len(matrix.final_returns("hopper", "wide")) == 4
 
 
 BAD: list[tuple[list[str], str]] = [
@@ -239,7 +239,7 @@ def test_finished_trainings_are_imported_if_their_settings_hold(
     # Both are bc, so what they were asked for tells them apart.
     names = [learner.label for learner in imported.plan.learners]
     assert names == ["bc+loop.batch_size=16", "bc+loop.batch_size=32"]
-    assert [len(imported.final_scores("hopper", name)) for name in names] == [2, 2]
+    assert [len(imported.final_returns("hopper", name)) for name in names] == [2, 2]
     assert not list(target.rglob("checkpoints"))
     assert main(["import", str(runs[0]), f"directory={target}", "any_commit=true"]) == 2
     assert "already" in capsys.readouterr().err
@@ -265,7 +265,7 @@ def test_what_is_to_be_published_names_no_folder_and_is_small(
     assert (target / ".gitignore").read_text() == ".lock\n"
     matrix = Matrix.read(target)
     assert [learner.label for learner in matrix.plan.learners] == ["bc", "bc+loop.batch_size=32"]
-    assert [len(matrix.final_scores("hopper", learner.label)) for learner in matrix.plan.learners] == [2, 2]
+    assert [len(matrix.final_returns("hopper", learner.label)) for learner in matrix.plan.learners] == [2, 2]
     assert main(arguments(target, data_file)) == 2
     assert "is for publishing and trains nothing" in capsys.readouterr().err
 
@@ -383,6 +383,32 @@ def test_trainings_by_other_evaluations_are_not_compared(
     assert main(["import", str(runs[0]), f"directory={tmp_path / 'imported'}", "any_commit=true", "quiet=true"]) == 0
     assert main(["import", str(runs[1]), f"directory={tmp_path / 'imported'}", "any_commit=true"]) == 2
     assert "have other evaluation (episodes)" in capsys.readouterr().err
+
+
+def test_trainings_scored_by_other_returns_of_the_expert_are_not_compared(
+    here: None, whole: Path, data_file: Path, demonstrations: Demonstrations, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    runs = [tmp_path / "runs" / str(index) for index in range(2)]
+    for name, run in zip(outcome(whole), runs, strict=True):
+        shutil.copytree(whole / "cells" / name, run)
+    replace(runs[1] / "run.json", '"expert": 100.0', '"expert": 90.0')
+    target = tmp_path / "imported"
+    assert main(["import", *map(str, runs), f"directory={target}", "any_commit=true"]) == 2
+    assert f"{runs[0]} from 10 to 100 and {runs[1]} from 10 to 90" in capsys.readouterr().err
+    assert not target.exists()
+    # Nor is such a comparison begun, or gone on with.
+    other = tmp_path / "other.hdf5"
+    write_d4rl(other, dataclasses.replace(demonstrations, expert_return=90.0))
+    own = f"own:sac+data={other}+agent.hidden=[16,16]+loop.random_steps=60+steps=200"
+    assert main(arguments(target, data_file, f"learners=[{SMALL},{own}]")) == 2
+    assert "small from 10 to 100 and own from 10 to 90" in capsys.readouterr().err
+    assert not target.exists()
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    assert main(arguments(copy, data_file, f"learners=[{SMALL},{own}]")) == 2
+    assert "/seeds-0-1 from 10 to 100 and own from 10 to 90" in capsys.readouterr().err
+    assert outcome(copy) == outcome(whole)
 
 
 def test_trainings_of_another_commit_are_not_imported(

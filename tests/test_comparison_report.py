@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import a_browser, call
-from finished import LEVELS, finished_matrix, write_run
+from finished import EXPERT, LEVELS, RANDOM, finished_matrix, write_run
 
 from understudy.imitation.comparison import results as results_module
 from understudy.imitation.comparison.analysis import analyse
 from understudy.imitation.comparison.document import Code, Figure, Heading, Items, Paragraph, Table, without_folders
 from understudy.imitation.comparison.html import render
+from understudy.imitation.comparison.matrix import Matrix
 from understudy.imitation.comparison.report import write_report
 from understudy.imitation.comparison.results import read_cell, read_results
 from understudy.imitation.comparison.texts import comma_separated, latex, markdown
@@ -142,6 +143,48 @@ def test_tasks_with_other_learners_and_trainings_that_were_stopped(tmp_path: Pat
     assert (tables / "over-all-tasks-hopper-walker2d.csv").read_text().count("\n") == 4
 
 
+def other_references(matrix: Matrix, learner: str, level: float, expert: float | None, data: str | None) -> None:
+    (cell,) = matrix.of("hopper", learner)
+    shutil.rmtree(matrix.path(cell))
+    write_run(matrix.path(cell), "hopper", learner, level=level, speed=1, expert=expert, data=data)
+
+
+@pytest.mark.parametrize("expert", [4000.0, None])
+def test_all_trainings_of_a_task_are_scored_by_the_demonstrations(expert: float | None, tmp_path: Path) -> None:
+    """`sac` has none, and scores by the table of tasks or not at all: its returns are the better ones here."""
+    matrix = finished_matrix(tmp_path / "c", ("hopper",), {"sac": (0.95, 1.0), "bc": (0.9, 1.0)})
+    other_references(matrix, "sac", 0.95, expert, None)
+    other_references(matrix, "bc", 0.85, 3500.0, "hopper-expert")
+    own = read_cell("sac", matrix.path(matrix.of("hopper", "sac")[0]))
+    sac, bc = read_results(matrix)
+    assert sac.final == pytest.approx((own.returns - RANDOM) / (EXPERT - RANDOM))
+    assert sac.cells[0].scores == pytest.approx((own.mean_returns - RANDOM) / (EXPERT - RANDOM))
+    assert own.mean_returns[-3:].mean(0) == pytest.approx(own.returns, rel=1e-4)
+    assert sac.cells[0].references == bc.cells[0].references == (RANDOM, EXPERT)
+    assert sac.cells[0].scored
+    analysis = analyse(matrix, [sac, bc])
+    assert analysis.tasks[0].scored
+    (pair,) = analysis.tasks[0].pairs
+    assert (pair.first, pair.decision) == ("sac", "larger")
+    assert matrix.final_returns("hopper", "sac") == own.returns.tolist()
+    text = (write_report(matrix).page.parent / "report.md").read_text()
+    before = "had none" if expert is None else "scored itself from 20 to 4000"
+    assert f"hopper/sac/seeds-0-4: scored from 20 to 3500; the training {before}." in text
+    assert "hopper/bc/seeds-0-4: scored from" not in text
+
+
+def test_demonstrations_that_disagree_on_the_expert_are_no_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = finished_matrix(tmp_path / "c", ("hopper",), {"mm": (0.95, 1.0), "bc": (0.9, 1.0)})
+    other_references(matrix, "mm", 0.95, 4000.0, "another.hdf5")
+    other_references(matrix, "bc", 0.9, 3500.0, "hopper-expert")
+    assert main(["report", str(tmp_path / "c")]) == 2
+    said = capsys.readouterr().err
+    assert "hopper/mm/seeds-0-4 from 20 to 4000 and hopper/bc/seeds-0-4 from 20 to 3500" in said
+    assert len(said.strip().splitlines()) == 1
+
+
 def test_without_policies_there_is_a_sentence_and_no_video(tmp_path: Path) -> None:
     matrix = finished_matrix(tmp_path / "c", ("hopper",), {"a": (0.5, 1.0)})
     page = write_report(matrix, videos=True).page.read_text()
@@ -185,8 +228,6 @@ def test_words_numbers_and_files_agree(compared: Path) -> None:
 
 
 def test_numbers_are_those_of_the_runs(compared: Path) -> None:
-    from understudy.imitation.comparison.matrix import Matrix
-
     matrix = Matrix.read(compared)
     found = read_results(matrix)
     analysis = analyse(matrix, found)

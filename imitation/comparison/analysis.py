@@ -149,12 +149,16 @@ def _aggregates(tables: Tables) -> tuple[Estimate, Estimate, Estimate]:
 
 
 def _test(matrix: Matrix, results: tuple[LearnerResult, ...]) -> AdaStop:
-    """The sequential test as far as the runs go; where their number was fixed, one look at all that each has."""
+    """The sequential test as far as the runs go; where their number was fixed, one look at all that each has.
+
+    It is of returns, as in :meth:`Matrix.extend`: on one task scores are the same but for their scale, and which runs
+    are needed can be said before it is known what all learners are scored by.
+    """
     config = matrix.plan.test
-    scores = {result.learner: result.final for result in results}
+    returns = {result.learner: result.returns for result in results}
     if matrix.plan.runs is not None:
-        config = AdaStopConfig(min((len(values) for values in scores.values()), default=1), 1, config.level)
-    return replay(config, scores)
+        config = AdaStopConfig(min((len(values) for values in returns.values()), default=1), 1, config.level)
+    return replay(config, returns)
 
 
 def _pair(one: LearnerResult, two: LearnerResult, test: AdaStop, scored: bool) -> Pair:

@@ -22,12 +22,32 @@ from .results import CellResult, LearnerResult, data_of
 
 def appendix(matrix: Matrix, results: Sequence[LearnerResult]) -> Iterator[Block]:
     """All of it."""
+    yield from _scored_anew(results)
     yield from _steps(results)
     yield from _health(results)
     yield from _data(matrix)
     yield from _diagnoses(matrix.directory)
     yield from _anchors(matrix, results)
     yield from _repeat(matrix, results)
+
+
+def _scored_anew(results: Sequence[LearnerResult]) -> Iterator[Block]:
+    """Which trainings have other scores here than in their own files, so that nobody takes it for a mistake."""
+    said: list[str] = []
+    for result in results:
+        for cell in result.cells:
+            own = (cell.scale.random, cell.scale.expert)
+            if cell.references != own:
+                before = "had none" if None in own else f"scored itself from {own[0]:.6g} to {own[1]:.6g}"
+                random, expert = cell.references
+                said.append(f"{cell.name}: scored from {random:.6g} to {expert:.6g}; the training {before}.")
+    if said:
+        yield Heading("Scored anew")
+        yield Paragraph(
+            "All trainings of a task are scored by the same returns of a random policy and the expert, those of its "
+            "demonstrations. These knew others, and their scores were made again of their returns:"
+        )
+        yield Items(said)
 
 
 def _steps(results: Sequence[LearnerResult]) -> Iterator[Block]:

@@ -193,7 +193,7 @@ class Matrix:
     def extend(self) -> list[Cell]:
         """Add the cells that the plan asks for by the results so far; returns the new ones.
 
-        Errors: :class:`InputError` as :func:`final_scores`.
+        Errors: :class:`InputError` as :meth:`final_returns`.
         """
         new: list[Cell] = []
         for task in self.plan.tasks:
@@ -220,15 +220,15 @@ class Matrix:
             for learner in self.plan.learners
             if not any(self.state(cell) == "failed" for cell in self.of(task, learner.label))
         ]
-        scores = {label: self.final_scores(task, label) for label in sound}
-        test = replay(self.plan.test, scores)
+        test = replay(self.plan.test, {label: self.final_returns(task, label) for label in sound})
         group = self.plan.test.group
         return {label: (test.stages + 1) * group for label in test.wanted()}
 
-    def final_scores(self, task: str, learner: str) -> list[float]:
-        """The scores, or returns where there is no score, of the finished runs in the order of their seeds.
+    def final_returns(self, task: str, learner: str) -> list[float]:
+        """The returns of the finished runs in the order of their seeds.
 
-        Runs after the first that is not finished are left out. Errors: :class:`InputError` for a damaged result.
+        Not their scores: a training that knows no expert has none, and another may know of another expert. Runs after
+        the first that is not finished are left out. Errors: :class:`InputError` for a damaged result.
         """
         found: list[float] = []
         for cell in self.of(task, learner):
@@ -236,7 +236,7 @@ class Matrix:
                 break
             result = read_json(self.path(cell) / "result.json")
             try:
-                found += [float(value) for value in (result["score"] or result["return"])["runs"]]
+                found += [float(value) for value in result["return"]["runs"]]
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(f"{self.path(cell) / 'result.json'} is damaged: move the cell away") from error
         return found

@@ -22,6 +22,7 @@ from ..files import read_json
 from ..health import DiscriminatorHealth
 from ..reaching import Reached
 from .matrix import Matrix
+from .scale import Scale, common_scale
 
 THRESHOLD = 0.9  # of the expert's score, that steps are counted to
 _spearman: Any = stats.spearmanr  # whose result SciPy types as nothing
@@ -36,10 +37,11 @@ class CellResult:
 
     ``final`` (R,) are the scores of the last three evaluations (returns where there is no ``scored``), ``returns``
     (R,) the same of returns. ``steps`` and ``scores`` (P, R) are the curve over all environment steps but those of
-    evaluation; ``updates`` (P,) are the training's own steps. ``purposes`` are steps a run by purpose. ``health`` are
-    means of the last tenth of the training; ``warnings`` what the discriminator's health had to say. ``reward_rank``
-    (R,) is Spearman's rank correlation of the mean learned reward with the return over the evaluations, if the reward
-    was learned.
+    evaluation, ``mean_returns`` (P, R) what its scores are of; ``updates`` (P,) are the training's own steps.
+    ``purposes`` are steps a run by purpose. ``health`` are means of the last tenth of the training; ``warnings`` what
+    the discriminator's health had to say. ``reward_rank`` (R,) is Spearman's rank correlation of the mean learned
+    reward with the return over the evaluations, if the reward was learned. ``references`` are the returns that it is
+    scored by, ``scale`` those that it knew of itself.
     """
 
     name: str
@@ -51,6 +53,7 @@ class CellResult:
     steps: NDArray[np.float64]
     updates: NDArray[np.float64]
     scores: NDArray[np.float64]
+    mean_returns: NDArray[np.float64]
     purposes: dict[str, float]
     seconds: float
     health: dict[str, float]
@@ -61,6 +64,23 @@ class CellResult:
     about: dict[str, Any]
     values: dict[str, Any]
     path: Path
+
+    @property
+    def scale(self) -> Scale:
+        """What the training scored itself by."""
+        return Scale.of(self.name, self.values, self.about)
+
+    def scored_by(self, scale: Scale) -> CellResult:
+        """The same with scores of another scale, made of its returns."""
+        if self.scored and scale.same(self.scale):
+            return self  # to the digit as it said itself
+        return dataclasses.replace(
+            self,
+            scored=True,
+            final=scale.score(self.returns),
+            scores=scale.score(self.mean_returns),
+            references=(scale.random, scale.expert),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,17 +148,25 @@ class LearnerResult:
 
 
 def read_results(matrix: Matrix) -> list[LearnerResult]:
-    """Every learner with a finished cell, task after task, in the plan's order.
+    """Every learner with a finished cell, task after task, in the plan's order, all of a task on the same scale.
 
-    Errors: :class:`InputError` for a damaged run directory, by its path.
+    Errors: :class:`InputError` for a damaged run directory, by its path, and as :func:`common_scale`.
     """
     found: list[LearnerResult] = []
     for task in matrix.plan.tasks:
-        for learner in matrix.plan.learners:
-            cells = [cell for cell in matrix.of(task, learner.label) if matrix.state(cell) == "finished"]
-            if cells:
-                read = tuple(read_cell(cell.name, matrix.path(cell)) for cell in cells)
-                found.append(LearnerResult(task, learner.label, read))
+        cells = {
+            learner.label: [
+                read_cell(cell.name, matrix.path(cell))
+                for cell in matrix.of(task, learner.label)
+                if matrix.state(cell) == "finished"
+            ]
+            for learner in matrix.plan.learners
+        }
+        scale = common_scale(task, [cell.scale for each in cells.values() for cell in each])
+        for learner, each in cells.items():
+            if each:
+                read = tuple(cell if scale is None else cell.scored_by(scale) for cell in each)
+                found.append(LearnerResult(task, learner, read))
     return found
 
 
@@ -147,7 +175,7 @@ def read_cell(name: str, path: Path) -> CellResult:
     result, about = read_json(path / "result.json"), read_json(path / "run.json")
     try:
         values: dict[str, Any] = yaml.safe_load((path / "config.yaml").read_text())
-        updates, steps, scores, scored = _curve(path / "evaluations.csv")
+        updates, steps, scores, mean_returns, scored = _curve(path / "evaluations.csv")
         runs = steps.shape[1]
         final = (result["score"] or result["return"])["runs"]
         health, warnings, rewards = _health(path / "metrics.csv", runs)
@@ -163,6 +191,7 @@ def read_cell(name: str, path: Path) -> CellResult:
             steps=steps,
             updates=updates,
             scores=scores,
+            mean_returns=mean_returns,
             purposes={purpose: float(result["steps"][purpose]) for purpose in PURPOSES},
             seconds=float(result["seconds"]),
             health=health,
@@ -195,8 +224,10 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(file)
 
 
-def _curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool]:
-    """Steps of the training (P,), environment steps and mean scores (P, R), and whether these are scores."""
+def _curve(
+    path: Path,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool]:
+    """Steps of the training (P,), environment steps, mean scores and returns (P, R), and whether there are scores."""
     sums: dict[tuple[int, int], list[float]] = {}
     scored = True
     for row in _rows(path):
@@ -208,7 +239,8 @@ def _curve(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArra
     at = sorted({step for step, _ in sums})
     runs = 1 + max(run for _, run in sums)
     table = np.array([[sums[step, run] for run in range(runs)] for step in at])
-    return np.array(at, np.float64), table[..., 3], table[..., 2 if scored else 1] / table[..., 0], scored
+    returns, scores = (table[..., column] / table[..., 0] for column in (1, 2))
+    return np.array(at, np.float64), table[..., 3], scores if scored else returns, returns, scored
 
 
 def _health(path: Path, runs: int) -> tuple[dict[str, float], tuple[str, ...], list[tuple[int, int, float]]]:
