@@ -49,6 +49,7 @@ class _Scheduler:
         self.jobs: dict[str, Job] = {}
         self.done: set[str] = set()
         self.asked_to_stop = False
+        self.asked: list[Cell] = []  # of those that are no jobs of ours
         for notes in matrix.notes.values():
             notes["error"] = None  # what failed before is tried again
         matrix.extend()
@@ -59,20 +60,24 @@ class _Scheduler:
         changed = self._collect()
         if stopping is not None:
             self._stop()
-            return bool(self.jobs)
-        if changed and self.matrix.extend():
+            return bool(self.jobs) or any(map(self._held, self.asked))
+        # What a comparison that was killed has left at work ends without being a job of ours.
+        elsewhere = {cell.name for cell in self._waiting() if self.matrix.state(cell) == "finished"}
+        self.done |= elsewhere
+        if (changed or elsewhere) and self.matrix.extend():
             self.matrix.write()
-        waiting = [cell for cell in self.matrix.cells.values() if cell.name not in self.done | self.jobs.keys()]
-        left = False
+        waiting = self._waiting()  # one that has just finished is looked at again: results may ask for more
         for cell in waiting:
-            if self.matrix.state(cell) == "finished":
-                self.done.add(cell.name)
-                continue
-            left = True
-            held = is_held(self.matrix.path(cell, ".lock"))  # by one that a comparison that was killed has left
-            if not held and len(self.jobs) < self.launcher.slots:
+            if self.matrix.state(cell) != "finished" and not self._held(cell) and len(self.jobs) < self.launcher.slots:
                 self._start(cell)
-        return left or bool(self.jobs)
+        return bool(waiting or self.jobs)
+
+    def _waiting(self) -> list[Cell]:
+        """Cells that are neither over nor jobs."""
+        return [cell for cell in self.matrix.cells.values() if cell.name not in self.done | self.jobs.keys()]
+
+    def _held(self, cell: Cell) -> bool:
+        return is_held(self.matrix.path(cell, ".lock"))
 
     def _start(self, cell: Cell) -> None:
         directory, notes = self.matrix.path(cell), self.matrix.notes[cell.name]
@@ -100,9 +105,13 @@ class _Scheduler:
         return bool(ended)
 
     def _stop(self) -> None:
+        """Ask every cell that is at work to stop, whoever started it."""
         if self.asked_to_stop:
             return
         self.asked_to_stop = True
+        self.asked = [cell for cell in self._waiting() if self._held(cell)]
+        for cell in self.asked:
+            beside(self.matrix.path(cell), ".stop").touch()
         for name, job in self.jobs.items():
             beside(self.matrix.path(self.matrix.cells[name]), ".stop").touch()
             job.cancel()
