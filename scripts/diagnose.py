@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ..robots import Disturbances, InputError
 from .diagnose_restless import RestlessOptions, restless
-from .diagnosing import Diagnosis, last_state, learned_training, mean_returns, train_through
+from .diagnosing import Diagnosis, check_writable, last_state, learned_training, mean_returns, train_through
 from .options import option, parse_options, run_command
 
 EXAMPLES = (
@@ -125,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind, positional, check = checks[name]
         own = [example for example in EXAMPLES if f"diagnose {name}" in example]
         options = parse_options(kind, rest, command=f"diagnose {name}", positional=positional, examples=own)
+        if options.directory is not None:
+            check_writable(options.directory)  # before hours of work, not after
         _tell(check(options), options)
 
     return run_command(body)
@@ -135,10 +137,6 @@ def _tell(diagnosis: Diagnosis, options: Any) -> None:
     from ..imitation.files import write_json
     from ..imitation.run_log import commit, versions
 
-    if options.directory is not None:
-        # It becomes part of reports, which are published and name no folders.
-        about = {"command": without_folders(["understudy", *sys.argv[1:]]), "versions": versions(), "commit": commit()}
-        write_json(options.directory / "diagnosis.json", {**dataclasses.asdict(diagnosis), **about})
     if not options.quiet:
         grid = Table(title=diagnosis.title)
         for column in diagnosis.columns:
@@ -147,7 +145,12 @@ def _tell(diagnosis: Diagnosis, options: Any) -> None:
             grid.add_row(*row)
         Console(markup=False, highlight=False).print(grid)
         print(diagnosis.verdict)
-    print(json.dumps({"verdict": diagnosis.verdict, **diagnosis.values}))
+    print(json.dumps({"verdict": diagnosis.verdict, **diagnosis.values}), flush=True)
+    # After it is told, so that it is not lost if the disk refuses.
+    if options.directory is not None:
+        # It becomes part of reports, which are published and name no folders.
+        about = {"command": without_folders(["understudy", *sys.argv[1:]]), "versions": versions(), "commit": commit()}
+        write_json(options.directory / "diagnosis.json", {**dataclasses.asdict(diagnosis), **about})
 
 
 def drift(options: DriftOptions) -> Diagnosis:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,27 @@ class Diagnosis:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     values: dict[str, Any]
+
+
+def check_writable(directory: Path) -> None:
+    """Try whether a file can be written to a folder, which is left as it was or not there.
+
+    Errors: :class:`InputError` when it cannot.
+    """
+    made: list[Path] = []
+    try:
+        made = [path for path in (directory, *directory.parents) if not path.exists()]
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"directory={directory} is a file or lies in one: name a folder") from None
+    except OSError as error:
+        raise InputError(f"directory={directory} cannot be written to: {error.strerror}: name another") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def last_state(run: Path) -> State:

@@ -174,3 +174,28 @@ def test_bad_input_is_told(case: str, capsys: pytest.CaptureFixture[str]) -> Non
     given, said = BAD[case]
     assert main(given) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["note", "note/below", "/proc/nothing"])
+def test_where_nothing_can_be_written_is_told_before_the_work(
+    where: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("note").write_text("a note")
+    assert main(["restless", str(run), "updates=20", "rows=8", f"directory={where}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"understudy: directory={where} ")
+    assert captured.out == ""
+    # What cannot be measured leaves no folder, either.
+    assert main(["reward", "nowhere", "directory=a/b"]) == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["note"]
+
+
+def test_a_disk_that_refuses_does_not_lose_what_was_found(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "diagnosis.json").mkdir()
+    assert main(["restless", str(run), "updates=20", "rows=8", f"directory={tmp_path}"]) == 2
+    captured = capsys.readouterr()
+    assert "cannot write" in captured.err
+    assert "verdict" in json.loads(captured.out.splitlines()[-1])
