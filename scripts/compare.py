@@ -132,8 +132,8 @@ def compare(options: CompareOptions, common: Sequence[str] = ()) -> Path:
     from .standing import Display
 
     directory = (directory_of(options, common) if options.directory is None else options.directory).resolve()
-    made = not directory.exists()
-    with lock(directory / ".lock", f"another comparison is at work in {directory}"), _gone_if_refused(directory, made):
+    settings = settings_of_launcher(options.settings)
+    with _alone_in(directory):
         old = Matrix.read(directory) if (directory / "compare.json").is_file() else None
         if old is not None and old.about.get("published"):
             raise InputError(f"{directory} is for publishing and trains nothing: train elsewhere, and import it there")
@@ -142,7 +142,7 @@ def compare(options: CompareOptions, common: Sequence[str] = ()) -> Path:
         check_cells(matrix)
         launcher = make_launcher(
             options.launcher, directory / "jobs", threads=options.threads, processes=options.processes,
-            settings=settings_of_launcher(options.settings),
+            settings=settings,
         )  # fmt: skip
         try:
             with Display(matrix, quiet=options.quiet) as show:
@@ -157,13 +157,29 @@ def compare(options: CompareOptions, common: Sequence[str] = ()) -> Path:
 
 
 @contextlib.contextmanager
-def _gone_if_refused(directory: Path, made: bool) -> Generator[None]:
-    """Leave no directory behind that was made for a comparison that never began."""
+def _alone_in(directory: Path) -> Generator[None]:
+    """Hold the directory of a comparison, and leave no trace there, nor of its folders, of one that never began."""
+    lock_file = directory / ".lock"
     try:
-        yield
-    except InputError:
-        if made and not (directory / "compare.json").exists():
-            shutil.rmtree(directory)
+        made = [path for path in (directory, *directory.parents) if not path.exists()]
+        ours = [path for path in (lock_file, directory / "jobs") if not path.exists()]
+    except OSError as error:
+        raise InputError(f"directory={directory}: {error.strerror}: name another") from error
+    try:
+        with lock(lock_file, f"another comparison is at work in {directory}"):
+            try:
+                yield
+            except BaseException:
+                if not (directory / "compare.json").exists():
+                    if made:
+                        shutil.rmtree(directory)
+                    elif lock_file in ours:
+                        lock_file.unlink()
+                raise
+    except BaseException:
+        for path in (*ours, *made):  # folders that are empty; what has begun is not
+            with contextlib.suppress(OSError):
+                path.rmdir()
         raise
 
 
@@ -240,8 +256,7 @@ def _import(arguments: list[str]) -> None:
     if not runs:
         raise InputError("compare import: name run directories, like runs/hopper/hype/2026-11-20_12-00-00")
     directory = options.directory.resolve()
-    made = not directory.exists()
-    with lock(directory / ".lock", f"another comparison is at work in {directory}"), _gone_if_refused(directory, made):
+    with _alone_in(directory):
         old = Matrix.read(directory) if (directory / "compare.json").is_file() else None
         test = AdaStopConfig(level=options.level)
         rules = ImportRules(options.any_commit, options.unfinished, options.publish)

@@ -171,6 +171,8 @@ def make_launcher(
         address = known.pop("address", None)
         if known:
             raise InputError(f"settings={next(iter(known))}: launcher=ray knows address= alone")
+        if address is not None and not isinstance(address, str):
+            raise InputError(f"settings=address={address}: a text like auto or ray://host:10001 is expected")
         return RayLauncher(threads, processes, address)
     if settings:
         raise InputError("settings= are for launcher=slurm and launcher=ray: leave them out")

@@ -126,7 +126,10 @@ def settings_of_launcher(text: str) -> dict[str, Any]:
         name, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"settings={text}: name=value is expected, not {item!r}")
-        found[name] = yaml.safe_load(value)
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"settings={text}: {value!r} is no value for {name}: put it in quotes if it is") from None
     return found
 
 

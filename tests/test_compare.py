@@ -201,6 +201,8 @@ BAD: list[tuple[list[str], str]] = [
     (["settings=a=1"], "for launcher=slurm and launcher=ray"),
     (["data=/nowhere.hdf5"], "nowhere.hdf5"),
     (["resume=somewhere"], "compare gives this to each training itself"),
+    (["launcher=ray", "settings=address=:"], "':' is no value for address"),
+    (["launcher=ray", "settings=address=[a]"], "a text like auto"),
 ]
 
 
@@ -214,6 +216,35 @@ def test_bad_input_is_told_before_anything_is_trained(
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert not directory.exists()
+
+
+def test_a_refused_comparison_leaves_folders_as_they_were(
+    data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "note").write_text("a note")
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments(tmp_path / "mine", data_file, "learners=nobody")) == 2
+    assert main(["import", "mine", f"directory={tmp_path / 'mine'}"]) == 2
+    by_hash = [a for a in arguments(tmp_path, data_file, "learners=nobody") if not a.startswith("directory=")]
+    assert main(by_hash) == 2
+    assert main(arguments(tmp_path / "one" / "two", data_file, "learners=nobody")) == 2
+    assert "unknown learner" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "mine", tmp_path / "mine" / "note"]
+
+
+@pytest.mark.parametrize("where", ["note", "note/below", "/proc/nothing"])
+def test_a_directory_that_cannot_be_one_is_refused(
+    where: str, data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("note").write_text("a note")
+    for given in (arguments(Path(where), data_file), ["import", "run", f"directory={where}"]):
+        assert main(given) == 2
+        said = capsys.readouterr().err
+        assert len(said.strip().splitlines()) == 1
+        assert "name a folder" in said
+    assert [path.name for path in tmp_path.rglob("*")] == ["note"]
 
 
 def test_other_settings_in_the_same_directory_are_refused(

@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import TextIO
 
 from ...robots import InputError
 
@@ -21,10 +22,10 @@ class HeldError(InputError):
 def lock(path: Path, what: str) -> Generator[None]:
     """Hold the lock file ``path`` for as long as the block runs.
 
-    Errors: :class:`HeldError` that says ``what`` another process is doing.
+    Errors: :class:`HeldError` that says ``what`` another process is doing; :class:`InputError` when its folder cannot
+    be made or written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with _opened(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -35,6 +36,16 @@ def lock(path: Path, what: str) -> Generator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+")
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path.parent} is a file or lies in one: name a folder") from None
+    except OSError as error:
+        raise InputError(f"cannot write to {path.parent}: {error.strerror}: name a folder that can be") from error
 
 
 def is_held(path: Path) -> bool:
