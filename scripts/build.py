@@ -236,10 +236,10 @@ def _references(task: Task, demonstrations: Demonstrations | None) -> References
     if demonstrations is not None:
         random = demonstrations.random_return if demonstrations.random_return is not None else random
         expert = demonstrations.expert_return if demonstrations.expert_return is not None else expert
-        if random is not None and random == expert:
+        if random is not None and expert is not None and random >= expert:
             raise InputError(
-                f"{demonstrations.source}: the random and the expert return are both {random:g}, so no score can be "
-                "made: correct 'random_return' or 'expert_return' in the file"
+                f"{demonstrations.source}: the random return, {random:g}, is not below the expert's, {expert:g}, so no "
+                "score can be made: correct 'random_return' or 'expert_return' in the file"
             )
     return References(random, expert)
 

@@ -74,12 +74,12 @@ def test_restlessness_tells_trembling_from_drifting() -> None:
 def test_a_followed_reward_is_asked_about_the_same_rows_and_goes_on_as_ever(make: Make, learner: str) -> None:
     ways: list[Any] = []
     for watched in (True, False):
-        training: Any = make(learner, "steps=400")
+        training: Any = make(learner, "steps=1500")
         while training.steps < 200:
             training.advance()
         before = training.reward.update
         if watched:
-            found = follow(training, 20, 8) if learner != "gail" else follow(training, 3, 8)
+            found = follow(training, 20, 8)
             assert found.neighbours.shape == (2,)
             assert (found.neighbours > 0).all()
             assert training.reward.update == before

@@ -187,7 +187,7 @@ def test_equal_references_are_refused_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     same = dataclasses.replace(demonstrations, expert_return=demonstrations.random_return)
-    with pytest.raises(InputError, match="random and the expert return are both 10"):
+    with pytest.raises(InputError, match="random return, 10, is not below the expert's, 10"):
         learn("bc", same)
     assert not list(tmp_path.iterdir())
 
