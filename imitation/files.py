@@ -23,8 +23,11 @@ def own_folder(path: str | os.PathLike[str], files: Iterable[str], what: str) ->
 
     Errors: :class:`InputError` when it holds anything else, or is a file.
     """
-    whole = Path(path).resolve()
-    others = sorted({item.name for item in whole.iterdir()} - set(files)) if whole.is_dir() else []
+    try:
+        whole = Path(path).resolve()
+        others = sorted({item.name for item in whole.iterdir()} - set(files)) if whole.is_dir() else []
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {_reason(error)}") from error
     if others or whole.is_file():
         holds = f"holds {others[0]}" if others else "is a file"
         raise InputError(f"{path} {holds}: {what} is saved in a folder of its own, so name another")

@@ -123,7 +123,7 @@ class Run:
         self._resumed_at = self.training.steps
         self._unlogged = {name: torch.tensor(value) for name, value in kept["unlogged"].items()}
         # What belongs to the end (the last choice, the last evaluation) is made there, so it must not lie behind.
-        finished = bool(points) and points[-1].step == self.training.steps
+        finished = kept.get("total", points[-1].step if points else None) == self.training.steps
         if self.training.steps > self.training.total or (self.training.steps == self.training.total and not finished):
             raise InputError(f"the run is at step {self.training.steps} already: give a larger steps=")
 
@@ -170,6 +170,7 @@ class Run:
         state = self.training.state()
         progress = {
             "seconds": self.progress.seconds,
+            "total": self.training.total,
             "evaluation_steps": self.progress.evaluation_steps.tolist(),
             "unlogged": {name: value.tolist() for name, value in self._unlogged.items()},
             "points": [

@@ -24,7 +24,9 @@ from .training import State
 from .worlds import SimulatorWorld, World
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 2**26  # bytes of a run's rows that are drawn together for updates to come; more would fill the memory
+# Bytes of a run's batches that are drawn together for updates to come, besides their noise and, where the agent clones,
+# as many of the expert's: thousands of updates at once would fill the memory.
+_AT_ONCE = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +80,8 @@ class InteractiveTraining(ActingTraining):
         self._owed = 0.0
         if config.steps <= config.random_steps and not self.rolls_out:
             _log.warning(
-                "steps=%d are over with loop.random_steps=%d, before which nothing is learned: give more of the first, "
-                "or fewer of the second", config.steps, config.random_steps,
+                "all steps=%d are among the first loop.random_steps=%d, in which nothing is learned: give more steps=, "
+                "or fewer loop.random_steps=", config.steps, config.random_steps,
             )  # fmt: skip
         self._captured: dict[int, CapturedUpdate] = {}
 

@@ -163,8 +163,8 @@ class Normaliser(nn.Module):
     """Standardises observations with fixed statistics, kept as buffers so that they travel with the networks.
 
     (x − mean) / std, clipped to ±``limit``. The identity when made with :meth:`identity`. What a view does not show is
-    0 for a policy (:meth:`hiding`), whose file has the task's sizes, and no input at all for rewards and critics
-    (:meth:`showing`): noise would be told from it, and a slope taken there.
+    0 for a policy (:meth:`hiding`), whose file has the task's sizes, and no input at all for rewards and the critics of
+    SAC and TD3 (:meth:`showing`): noise would be told from it, and a slope taken there.
     """
 
     mean: Tensor
@@ -223,7 +223,7 @@ class _Shown(Normaliser):
 
     def __init__(self, whole: Normaliser, columns: Tensor) -> None:
         super().__init__(whole.mean[columns], whole.std[columns], whole.limit)
-        self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("columns", columns)  # saved, to be told from another view of as many
 
     def forward(self, observations: Tensor) -> Tensor:
         return super().forward(observations.index_select(-1, self.columns))
@@ -237,12 +237,17 @@ _SQUASH_EPSILON = 1e-6  # the same, inside the logarithm of the tanh's slope
 def load_networks(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Continue with a checkpoint's parameters and buffers, those of ``what``: a reward or an agent.
 
-    Errors: :class:`InputError` when a size is another, as of what has a view it was in earlier versions.
+    Errors: :class:`InputError` when a size differs, as that of what has a view does from earlier versions, or when it
+    sees other columns.
     """
     for name, value in module.state_dict().items():
         if name in state and state[name].shape != value.shape:
-            sizes = f"{name} is {tuple(state[name].shape)} in the checkpoint and {tuple(value.shape)} here"
-            raise InputError(f"the checkpoint's {what} is of an earlier version ({sizes}): start the run anew")
+            raise InputError(
+                f"the checkpoint's {what} does not fit this configuration ({name} is {tuple(state[name].shape)} there "
+                f"and {tuple(value.shape)} here): restore its config.yaml, or start anew if an earlier version made it"
+            )
+        if name in state and name.endswith("columns") and not torch.equal(state[name].cpu(), value.cpu()):
+            raise InputError(f"the checkpoint's {what} sees other columns: give the view it was trained with")
     module.load_state_dict(dict(state))
 
 

@@ -28,7 +28,6 @@ ActWith = Callable[[Tensor, StackedMLP], Tensor]
 # Observations (R, E, O) and a network -> its actions (R, E, A), each within -1 and 1.
 _ROWS = 2_000  # of the expert: distances between all pairs are kept in memory for a moment
 _COUNTED = ("best", "played", "chosen_at")  # what a selection keeps beside the network, each (R,)
-_BEHIND = 1.0  # of its measure, by which a challenger of the policy in place is behind at most
 _FIRST_SEED = 20_000_000  # away from the seeds of trainings and of evaluations
 
 
@@ -42,9 +41,14 @@ class Episode:
 
 
 class Measure(Protocol):
-    """How bad an episode is: lower is better. ``name`` is for the log."""
+    """How bad an episode is: lower is better. ``name`` is for the log.
+
+    ``behind`` is how far a candidate may be behind, in units of the best measure, and still make the policy in place
+    defend its own.
+    """
 
     name: str
+    behind: float
 
     def __call__(self, episode: Episode) -> float:
         """The number by which policies are ranked."""
@@ -63,6 +67,7 @@ class OccupancyDistance:
     """
 
     name = "occupancy_distance"
+    behind = 1.0
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class NegativeReturn:
     """The task's own return, for learners that are given its reward."""
 
     name = "negative_return"
+    behind = 0.0  # a return has no zero to be twice as far from
 
     def __call__(self, episode: Episode) -> float:
         """Minus the undiscounted return."""
@@ -152,7 +158,7 @@ class Selection:
             if number == 0:
                 first = means
                 if self.begun:
-                    self._defend(act, means < self.best + _BEHIND * np.abs(self.best), counts)
+                    self._defend(act, means < (1 + self._measure.behind) * self.best, counts)
             racing &= means < self.best
             if not racing.any():
                 break

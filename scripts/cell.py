@@ -17,7 +17,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..imitation.comparison.locks import HeldError, lock
+from ..imitation.comparison.locks import lock
+from ..robots import InputError
 
 _LOOKS_EVERY = 0.5  # seconds
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with lock(beside(directory, ".lock"), f"{directory} is being trained"):
             return _train(directory, options)
-    except HeldError as error:
+    except InputError as error:  # held by another process, or not to be written
         print(f"understudy: {error}", file=sys.stderr)
         return error.code
 

@@ -42,10 +42,10 @@ def restless(options: RestlessOptions) -> Diagnosis:
     from ..imitation.restlessness import follow
 
     state = last_state(options.run)
-    training, values = learned_training(options.run, options.threads, further=options.steps)
+    begin = int(state.values["clock"]["steps"])
+    training, values = learned_training(options.run, options.threads, steps=begin + options.steps)
     try:
         training.set_state(state)
-        begin = training.steps
         with progress("updates of the reward", options.updates, quiet=options.quiet) as advance:
             found = follow(training, options.updates, options.rows, advance)
         end = training.steps

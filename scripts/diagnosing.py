@@ -42,7 +42,9 @@ def check_writable(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"directory={directory} is a file or lies in one: name a folder") from None
+        raise InputError(
+            f"directory={directory} is a file, lies in one or is a link to nowhere: name a folder"
+        ) from None
     except OSError as error:
         raise InputError(f"directory={directory} cannot be written to: {error.strerror}: name another") from error
     finally:
@@ -59,8 +61,8 @@ def last_state(run: Path) -> State:
     return dataclasses.replace(state, values=state.values["training"])
 
 
-def learned_training(run: Path, threads: int, *, further: int = 0) -> tuple[ActingTraining, dict[str, Any]]:
-    """The training of a run directory, without its state, and its configuration. It can go on for ``further`` steps.
+def learned_training(run: Path, threads: int, *, steps: int | None = None) -> tuple[ActingTraining, dict[str, Any]]:
+    """The training of a run directory, without its state, and its configuration. It ends at ``steps``, if given.
 
     Errors: :class:`InputError` when its reward is not learned.
     """
@@ -71,7 +73,7 @@ def learned_training(run: Path, threads: int, *, further: int = 0) -> tuple[Acti
     if not (run / "checkpoints").is_dir():
         raise InputError(f"{run} has no checkpoints: give the directory of a run with a learned reward")
     _, values = stored_configuration(run, {})
-    values |= {"threads": threads, "quiet": True, "steps": values["steps"] + further}
+    values |= {"threads": threads, "quiet": True, "steps": values["steps"] if steps is None else steps}
     training = build(values).training
     if not isinstance(training, ActingTraining) or not training.reward.learned:
         training.close()

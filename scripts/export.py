@@ -66,9 +66,13 @@ def export(options: ExportOptions) -> dict[str, Any]:
     from ..imitation.export import export_policy
     from ..imitation.loading import load_policy
 
-    if options.out.is_file():
+    try:
+        is_file, exists = options.out.is_file(), options.out.exists()
+    except OSError as error:
+        raise InputError(f"out={options.out}: {error.strerror}: choose another name") from error
+    if is_file:
         raise InputError(f"out={options.out} is a file: a folder is written")
-    if options.out.exists() and not options.overwrite:
+    if exists and not options.overwrite:
         raise InputError(f"out={options.out} exists already: choose another name or add overwrite=true")
     torch.set_num_threads(1)  # as on a robot, and the networks are too small to share out
     policy = load_policy(options.policy, None if options.task is None else find_task(options.task))

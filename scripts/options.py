@@ -108,7 +108,7 @@ def run_command(body: Callable[[], object]) -> int:
     return 0
 
 
-_SMALLER = "ask for less, like fewer runs=, smaller batches, networks or a smaller loop.buffer_size="
+_SMALLER = "ask for less at a time (train: fewer runs=, smaller batches or networks, a smaller loop.buffer_size=)"
 
 
 def _wants_memory(error: Exception) -> bool:
@@ -150,9 +150,10 @@ def _checked(key: str, text: str, kind: Any, at_least: float | None, at_most: fl
     numbers = value if isinstance(value, tuple) else (value,)
     if at_least is not None and any(number is not None and number < at_least for number in numbers):
         raise InputError(f"{key}={text}: it must be at least {at_least:g}")
-    largest = _LARGEST if at_most is None else at_most
-    if any(isinstance(number, int) and number > largest for number in numbers):
-        raise InputError(f"{key}={text}: it must be at most {largest:.0f}")
+    if at_most is not None and any(number is not None and number > at_most for number in numbers):
+        raise InputError(f"{key}={text}: it must be at most {at_most}")
+    if any(isinstance(number, int) and number > _LARGEST for number in numbers):
+        raise InputError(f"{key}={text}: it must be at most {_LARGEST}")
     return value
 
 

@@ -129,7 +129,9 @@ def settings_of_launcher(text: str) -> dict[str, Any]:
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise InputError(f"settings={text}: {value!r} is no value for {name}: put it in quotes if it is") from None
+            raise InputError(
+                f"settings={text}: {value!r} is no value for {name}: write it in quotes if it is meant as text"
+            ) from None
     return found
 
 
@@ -147,8 +149,8 @@ def check_cells(matrix: Matrix) -> None:
     """
     scales: dict[str, list[Scale]] = {}
     for (task, label), given in matrix.plan.options.items():
-        if begun := matrix.of(task, label):
-            scales.setdefault(task, []).extend(_scales(matrix, begun))
+        if begun := _scales(matrix, matrix.of(task, label)):
+            scales.setdefault(task, []).extend(begun)
             continue
         try:
             config, learner = compose([*given, "runs=1", "quiet=true"])
@@ -166,12 +168,18 @@ def check_cells(matrix: Matrix) -> None:
 
 
 def _scales(matrix: Matrix, cells: Sequence[Cell]) -> list[Scale]:
-    """What cells are scored by that have written it down."""
+    """What cells are scored by that have written it down. Errors: :class:`InputError` for a damaged one."""
     paths = {cell.name: matrix.path(cell) for cell in cells if (matrix.path(cell) / "run.json").is_file()}
-    return [
-        Scale.of(name, yaml.safe_load((path / "config.yaml").read_text()), read_json(path / "run.json"))
-        for name, path in paths.items()
-    ]
+    found: list[Scale] = []
+    for name, path in paths.items():
+        try:
+            values: Any = yaml.safe_load((path / "config.yaml").read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(
+                f"{path / 'config.yaml'} is damaged: move the cell away, and it is trained anew"
+            ) from error
+        found.append(Scale.of(name, values, read_json(path / "run.json")))
+    return found
 
 
 def note_data(matrix: Matrix, values: Mapping[str, Any]) -> None:

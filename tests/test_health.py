@@ -55,6 +55,7 @@ def test_score_matching_is_told_of_options_that_it_has() -> None:
     health, metrics = DiscriminatorHealth(1), {"accuracy_expert": [0.5], "accuracy_learner": [0.5]}
     (warning,) = (sentence for _ in range(4 * PATIENCE) for sentence in health.check(metrics))
     named = re.findall(r"reward\.(\w+)", warning)
+    assert named
     assert set(named) <= {field.name for field in dataclasses.fields(ScoreConfig)}
     assert "penalty" not in warning
 

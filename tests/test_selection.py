@@ -106,6 +106,7 @@ class Scripted:
     """Measures of a race written down: one after the other, whatever the episode, and what each began with."""
 
     name = "scripted"
+    behind = 1.0
 
     def __init__(self, *values: float) -> None:
         self.values, self.starts = list(values), list[float]()

@@ -128,13 +128,25 @@ def test_what_a_reward_may_not_see_is_no_input_of_its_network(make: Make, reward
     training.close()
 
 
-def test_a_reward_of_an_earlier_versions_size_is_not_gone_on_with(make: Make) -> None:
+def test_a_reward_of_another_size_is_not_gone_on_with(make: Make) -> None:
     before: Any = run_to(make("smiling"), 100)
     now: Any = make("smiling", "reward.view=[positions]")
-    with pytest.raises(InputError, match=r"reward is of an earlier version .*start the run anew"):
+    with pytest.raises(InputError, match=r"reward does not fit .*restore its config.yaml, or start anew"):
         now.set_state(before.state())
     before.close()
     now.close()
+
+
+@pytest.mark.parametrize(("view", "whose"), [("reward.view", "reward"), ("agent.critic_view", "agent")])
+def test_another_view_of_as_many_columns_is_told_from_it(make: Make, view: str, whose: str) -> None:
+    before: Any = run_to(make("hype", f"{view}=[0:3]"), 100)
+    same: Any = make("hype", f"{view}=[0:3]")
+    same.take_over(before.state(), "before")
+    now: Any = make("hype", f"{view}=[5:8]")
+    with pytest.raises(InputError, match=f"{whose} sees other columns: give the view it was trained with"):
+        now.take_over(before.state(), "before")
+    for each in (before, same, now):
+        each.close()
 
 
 @pytest.mark.parametrize("reward", ["gan", "wasserstein"])

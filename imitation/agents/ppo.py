@@ -85,7 +85,7 @@ class PPO(nn.Module):
         super().__init__()
         self.config = config
         self._views = views
-        self._normaliser, self.policy_normaliser = normaliser, normaliser.hiding(views[0])
+        self._normaliser, self.policy_normaliser = normaliser.hiding(None), normaliser.hiding(views[0])
         self._sizes = (observation_size, action_size)
         layers = (observation_size, *config.hidden, action_size)
         self.net = StackedMLP((runs,), layers, activation="tanh").requires_grad_(False)
@@ -157,12 +157,22 @@ class PPO(nn.Module):
         return self.net, "clipped"
 
     def training_state(self) -> dict[str, Tensor]:
-        """Parameters and optimiser moments of every run."""
-        return {f"{k}.{name}": value for k, run in enumerate(self._runs) for name, value in run.state().items()}
+        """Parameters and optimiser moments of every run, and what observations are standardised by."""
+        state = {f"{k}.{name}": value for k, run in enumerate(self._runs) for name, value in run.state().items()}
+        for label, normaliser in self._normalisers().items():
+            state |= {f"{label}.{name}": value for name, value in normaliser.state_dict().items()}
+        return state
+
+    def _normalisers(self) -> dict[str, Normaliser]:
+        return {"normaliser": self._normaliser, "policy_normaliser": self.policy_normaliser}
 
     def set_training_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`training_state`."""
         for k, run in enumerate(self._runs):
             start = f"{k}."
             run.set_state({name.removeprefix(start): v for name, v in state.items() if name.startswith(start)})
+        for label, normaliser in self._normalisers().items():
+            start = f"{label}."
+            if kept := {name.removeprefix(start): v for name, v in state.items() if name.startswith(start)}:
+                normaliser.load_state_dict(kept)  # checkpoints of earlier versions have none: theirs are the data's
         self._copy_policies()

@@ -45,7 +45,7 @@ def _scored_anew(results: Sequence[LearnerResult]) -> Iterator[Block]:
         yield Heading("Scored anew")
         yield Paragraph(
             "All trainings of a task are scored by the same returns of a random policy and the expert, those of its "
-            "demonstrations. These knew others, and their scores were made again of their returns:"
+            "demonstrations where it has some. These knew others, and their scores were made again of their returns:"
         )
         yield Items(said)
 

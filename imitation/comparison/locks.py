@@ -45,7 +45,7 @@ def _opened(path: Path) -> TextIO:
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{path.parent} is a file or lies in one: name a folder") from None
     except OSError as error:
-        raise InputError(f"cannot write to {path.parent}: {error.strerror}: name a folder that can be") from error
+        raise InputError(f"cannot write to {path.parent}: {error.strerror}: name one that can be written to") from error
 
 
 def is_held(path: Path) -> bool:

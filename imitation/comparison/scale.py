@@ -62,8 +62,11 @@ def common_scale(task: str, scales: Sequence[Scale]) -> Scale | None:
     for scale in known[1:]:
         if not scale.same(known[0]):
             both = " and ".join(f"{s.name} from {s.random:g} to {s.expert:g}" for s in (known[0], scale))
+            same = (
+                "give their demonstrations the same random_return and expert_return, or " if scale.demonstrated else ""
+            )
             raise InputError(
                 f"on {task} scores would be on different scales, by the returns of a random policy and the expert "
-                f"({both}): give their demonstrations the same random_return and expert_return, or compare them apart"
+                f"({both}): {same}compare them apart"
             )
     return known[0] if known else None

@@ -14,6 +14,7 @@ from .base import InitialStart, MixedResets, Start, only
 
 # Recorded observations are float32, and MuJoCo's versions agree to about 1e-6 after a step.
 TOLERANCE = 1e-4
+_IN_PART = ", or name the parts of the observation that its do give back, like resets.check=[positions,velocities]"
 _WEDGED = 0.02  # m; a landing foot gives way by less
 
 
@@ -45,8 +46,8 @@ class RecordedStart(Start):
             if unable is not None:
                 raise InputError(
                     f"{recorded.source}: no resets to its states: {problem}; and {unable}; choose resets=initial, or "
-                    "give a file with the states that this version of MuJoCo needs ('infos/qpos', 'infos/qvel'), or "
-                    "name the parts of the observation that they give back, like resets.check=[positions,velocities]"
+                    "give a file with the states that this version of MuJoCo needs ('infos/qpos', 'infos/qvel')"
+                    + (_IN_PART if recorded.snapshot(0) is not None else "")
                 )
 
     def start(self, tasks: TaskBatch, index: int, random: np.random.Generator) -> np.ndarray:
