@@ -64,9 +64,7 @@ def build(config: Values, demonstrations: Demonstrations | None = None, offline:
     _flag(config, "quiet")
     threads = available_threads() if config["threads"] is None else _count(config, "threads")
     if threads > _MOST_THREADS:
-        raise InputError(
-            f"threads={threads}: at most {_MOST_THREADS} are expected; this machine has {available_threads()}"
-        )
+        raise InputError(f"threads={threads}: at most {_MOST_THREADS} are expected")
     torch.set_num_threads(threads)
     task = find_disturbed_task(config)
     for given in (demonstrations, offline):
@@ -236,11 +234,14 @@ def _references(task: Task, demonstrations: Demonstrations | None) -> References
     if demonstrations is not None:
         random = demonstrations.random_return if demonstrations.random_return is not None else random
         expert = demonstrations.expert_return if demonstrations.expert_return is not None else expert
-        if random is not None and expert is not None and random >= expert:
+        if random is not None and random == expert:
             raise InputError(
-                f"{demonstrations.source}: the random return, {random:g}, is not below the expert's, {expert:g}, so no "
-                "score can be made: correct 'random_return' or 'expert_return' in the file"
+                f"{demonstrations.source}: the random and the expert return are both {random:g}, so no score can be "
+                "made: correct 'random_return' or 'expert_return' in the file"
             )
+        if random is not None and expert is not None and expert < random:  # play, say; scores would run backwards
+            logger.warning("%s: returns less than a random policy (%g): no scores", demonstrations.source, random)
+            expert = None
     return References(random, expert)
 
 

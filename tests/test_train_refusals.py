@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import HYBRID, SMALL
 from omegaconf import OmegaConf
@@ -15,6 +16,8 @@ from policies import assert_sentence
 
 from understudy.datasets import Demonstrations
 from understudy.robots import InputError
+from understudy.scripts.build import build
+from understudy.scripts.settings import compose
 from understudy.scripts.train import learn, main
 
 
@@ -187,9 +190,23 @@ def test_equal_references_are_refused_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     same = dataclasses.replace(demonstrations, expert_return=demonstrations.random_return)
-    with pytest.raises(InputError, match="random return, 10, is not below the expert's, 10"):
+    with pytest.raises(InputError, match="random and the expert return are both 10"):
         learn("bc", same)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_returns_less_than_random_gives_no_scores(
+    demonstrations: Demonstrations, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Play, say: scores would run backwards."""
+    assert demonstrations.random_return is not None
+    worse = dataclasses.replace(demonstrations, expert_return=demonstrations.random_return - 1)
+    config, _ = compose(["learner=bc", *SMALL, "data=given"])
+    built = build(OmegaConf.to_container(config, resolve=True), worse)  # pyright: ignore
+    assert built.references.expert is None
+    assert built.references.score(np.array([5.0])) is None
+    assert "returns less than a random policy (10): no scores" in caplog.text
+    built.training.close()
 
 
 def test_learn_says_what_it_was_given(
