@@ -15,7 +15,9 @@ from policies import make_policy
 from understudy.datasets import Demonstrations, write_d4rl
 from understudy.imitation.training import State, Training
 from understudy.robots import PURPOSES, TaskBatch, find_task
+from understudy.scripts import launchers
 from understudy.scripts.build import build
+from understudy.scripts.compare import main as compare
 from understudy.scripts.settings import compose
 
 torch.set_num_threads(1)  # a process of tests for each core
@@ -244,3 +246,21 @@ def same_state(one: State, two: State) -> bool:
     if one.values != two.values or one.tensors.keys() != two.tensors.keys():
         return False
     return all(np.array_equal(v.numpy(), two.tensors[k].numpy(), equal_nan=True) for k, v in one.tensors.items())
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of comparisons are trained in this process."""
+    from comparisons import HereLauncher  # which takes from here what is above
+
+    monkeypatch.setattr(launchers, "make_launcher", lambda *_, **__: HereLauncher())
+
+
+@pytest.fixture(scope="session")
+def whole(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small comparison that nothing disturbed, in processes as users have it."""
+    from comparisons import arguments
+
+    directory = tmp_path_factory.mktemp("comparison") / "whole"
+    assert compare(arguments(directory, data_file)) == 0
+    return directory
