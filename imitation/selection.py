@@ -56,14 +56,18 @@ class Measure(Protocol):
 
 
 class OccupancyDistance:
-    """Energy distance 2 E|X − Y| − E|X − X'| − E|Y − Y'| between the expert's states X and an episode's Y.
+    """The root of the energy distance 2 E|X − Y| − E|X − X'| − E|Y − Y'| of the expert's states X and an episode's Y.
+
+    The root is the metric (Székely and Rizzo 2013), and it grows with the share of the horizon that a fall loses as a
+    return falls with it, where the distance itself grows with its square: by a mean of that, a policy which falls
+    late in every episode would be preferred to one which falls early in one of ten.
 
     States are observations standardised with the statistics of the expert's, and of ``offline`` recordings where there
     are some: where a learner cannot go the expert's way, the expert alone does not say how wide the world is. An
     episode that the task ends early spends the rest of its horizon in one state of its own, as far from every other
     as the expert's farthest two.
     ``view`` (O,) is 0 where states are not to be compared: what a reward may not see should choose no policy either.
-    0 where the distributions are equal (Székely and Rizzo 2013); falling early and standing still are both far.
+    0 where the distributions are equal; falling early and standing still are both far.
     """
 
     name = "occupancy_distance"
@@ -88,7 +92,7 @@ class OccupancyDistance:
         self._spread, self._far = float(between.mean()), float(between.max())
 
     def __call__(self, episode: Episode) -> float:
-        """The distance (≥ 0, in standard deviations of the states)."""
+        """The distance (≥ 0, in roots of standard deviations of the states)."""
         states = self._normaliser(torch.from_numpy(episode.observations))
         spread = float(torch.cdist(states, states).mean())
         between = float(torch.cdist(self._expert, states).mean())
@@ -96,7 +100,7 @@ class OccupancyDistance:
         across = (1 - e) * (1 - l) * between + ((1 - e) * l + e * (1 - l)) * far
         expert = (1 - e) ** 2 * self._spread + 2 * e * (1 - e) * far
         learner = (1 - l) ** 2 * spread + 2 * l * (1 - l) * far
-        return 2 * across - expert - learner
+        return max(2 * across - expert - learner, 0.0) ** 0.5  # what is equal may come out below 0 by rounding
 
 
 class NegativeReturn:
