@@ -27,7 +27,7 @@ SelectBy = Literal["occupancy", "return", "none"]
 ActWith = Callable[[Tensor, StackedMLP], Tensor]
 # Observations (R, E, O) and a network -> its actions (R, E, A), each within -1 and 1.
 _ROWS = 2_000  # of the expert: distances between all pairs are kept in memory for a moment
-_COUNTED = ("best", "played", "chosen_at")  # what a selection keeps beside the network, each (R,)
+_COUNTED = ("played", "chosen_at")  # what a selection keeps beside the network and its measure, each (R,)
 _FIRST_SEED = 20_000_000  # away from the seeds of trainings and of evaluations
 
 
@@ -221,10 +221,12 @@ class Selection:
     def state(self) -> dict[str, Tensor]:
         """The chosen parameters, what they are worth by how many episodes, and where they are from."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        return tensors | {name: torch.from_numpy(getattr(self, name)) for name in _COUNTED}
+        counted = {name: torch.from_numpy(getattr(self, name)) for name in _COUNTED}
+        return tensors | counted | {f"best_{self._measure.name}": torch.from_numpy(self.best)}
 
     def set_state(self, tensors: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
         self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+        self.best = tensors[f"best_{self._measure.name}"].numpy().copy()
         for name in _COUNTED:
             setattr(self, name, tensors[name].numpy().copy())

@@ -168,6 +168,8 @@ def test_candidates_drop_out_of_the_race_when_they_are_no_better() -> None:
     other = Selection(Scripted(), 2, HOPPER, [0, 1], nets[0])
     other.set_state(selection.state())
     assert same_state(State(other.state(), {}), State(selection.state(), {}))
+    with pytest.raises(KeyError, match="best_negative_return"):  # what one measure found says nothing by another
+        Selection(NegativeReturn(), 2, HOPPER, [0, 1], nets[0]).set_state(selection.state())
     assert measure.values == []
 
 
