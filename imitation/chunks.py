@@ -264,7 +264,7 @@ class Memory:
         *leading, rows, _ = observations.shape
         none = torch.zeros(rows, dtype=torch.int64, device=observations.device)
         chunk = observations.new_zeros(*leading, rows, shape.chunk, shape.action_size)
-        return cls(_repeated(observations, shape), chunk, none + shape.acts, none)
+        return cls(filled(observations, shape), chunk, none + shape.acts, none)
 
 
 def step(
@@ -278,8 +278,7 @@ def step(
     if memory is None:
         known = Memory.fresh(observations, shape)
     else:
-        window = torch.cat((memory.window[..., 1:, :], observations.unsqueeze(-2)), -2)
-        known = dataclasses.replace(memory, window=window)
+        known = dataclasses.replace(memory, window=slid(memory.window, observations))
     if starts is not None:
         begun = Memory.fresh(observations, shape)
         known = Memory(
@@ -296,7 +295,13 @@ def step(
     return known.chunk.gather(-2, where).squeeze(-2), dataclasses.replace(known, taken=known.taken + 1)
 
 
-def _repeated(observations: Tensor, shape: ChunkShape) -> Tensor:
+def slid(window: Tensor, observations: Tensor) -> Tensor:
+    """The window (..., H, O) with the next observations (..., O) in it, and without the oldest."""
+    return torch.cat((window[..., 1:, :], observations.unsqueeze(-2)), -2)
+
+
+def filled(observations: Tensor, shape: ChunkShape) -> Tensor:
+    """The windows (..., H, O) of episodes that begin with these observations (..., O)."""
     newest = observations.unsqueeze(-2)
     return newest.expand(*newest.shape[:-2], shape.history, -1)
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..datasets import Demonstrations
 from ..robots import Spaces, Task, TaskBatch
+from .chunk_policy import ChunkPolicy
+from .chunks import filled, slid
 from .networks import Normaliser
 from .offline import BehaviourCloning, CloningConfig
 from .policy import Policy
@@ -37,7 +39,9 @@ class DaggerConfig(CloningConfig):
 class DaggerTraining(BehaviourCloning):
     """R runs of DAgger with a queryable expert, each with rows of its own.
 
-    Labels are the expert's deterministic actions, so each step is one query of the expert.
+    Labels are the expert's deterministic actions, so each step is one query of the expert. One that plans chunks is
+    asked for a plan at every step, by what the learner has seen in the episode so far, and the plan's first action is
+    the label; where plans are drawn, the training's own stream of numbers draws them.
     """
 
     config: DaggerConfig
@@ -62,6 +66,7 @@ class DaggerTraining(BehaviourCloning):
         self._seen = _room(self._observations, len(seeds), config.steps)
         self._labels = _room(self._actions, len(seeds), config.steps)
         self._now: np.ndarray | None = None
+        self._window: Tensor | None = None  # (R, H, O), what an expert that plans chunks has been shown last
 
     @property
     def row_count(self) -> int:
@@ -87,7 +92,7 @@ class DaggerTraining(BehaviourCloning):
         observations = self._start()
         for index in range(count):
             seen = torch.from_numpy(observations).to(self.device)
-            labels, own = self.expert.act(seen), self.act(seen[:, None])[:, 0]
+            labels, own = self._advice(seen), self.act(seen[:, None])[:, 0]
             self._seen[:, self.row_count], self._labels[:, self.row_count] = seen, labels
             self.steps += 1
             apart += (own - labels).square().mean(-1)
@@ -100,6 +105,18 @@ class DaggerTraining(BehaviourCloning):
                 observations = np.where(result.ended[:, None], fresh, observations)
         self._now = observations
         return apart / count
+
+    def _advice(self, seen: Tensor) -> Tensor:
+        """What the expert would do (R, A) where the episodes are now (R, O)."""
+        expert = self.expert
+        if not isinstance(expert, ChunkPolicy):
+            return expert.act(seen)
+        window = filled(seen, expert.shape)
+        if self._window is not None:
+            begins = torch.from_numpy(self.tasks.elapsed == 0).to(self.device)
+            window = torch.where(begins[:, None, None], window, slid(self._window, seen))
+        self._window = window
+        return expert.plan_of(window, self.generators.normal((expert.shape.said,)))[:, 0]
 
     def _start(self) -> np.ndarray:
         if self._now is None:
@@ -116,6 +133,8 @@ class DaggerTraining(BehaviourCloning):
         tasks = tasks_state(self.tasks)
         tensors = {**cloning.tensors, **{f"tasks.{k}": v for k, v in tasks.tensors.items()}}
         tensors["now"] = torch.from_numpy(observations)
+        if self._window is not None:
+            tensors["window"] = self._window.contiguous()
         tensors["seen"] = self._seen[:, self._begun : self.row_count].contiguous()
         tensors["labels"] = self._labels[:, self._begun : self.row_count].contiguous()
         return State(tensors, {**cloning.values, "tasks": tasks.values})
@@ -125,6 +144,8 @@ class DaggerTraining(BehaviourCloning):
         super().set_state(state)
         set_tasks_state(self.tasks, State(state.part("tasks"), state.values["tasks"]))
         self._now = state.tensors["now"].numpy()
+        window = state.tensors.get("window")  # none before the first step, and with an expert that has no memory
+        self._window = None if window is None else window.to(self.device)
         self._seen[:, self._begun : self.row_count] = state.tensors["seen"].to(self.device)
         self._labels[:, self._begun : self.row_count] = state.tensors["labels"].to(self.device)
 

@@ -14,7 +14,6 @@ import torch
 
 from ..datasets import Demonstrations, Parts, Recorded, bundled, check_environment, load, recorded_disturbances, sources
 from ..imitation.chunk_cloning import ChunkCloning, ChunkConfig
-from ..imitation.chunk_policy import ChunkPolicy
 from ..imitation.dagger import DaggerConfig, DaggerTraining
 from ..imitation.fit import FitConfig, References
 from ..imitation.interactive import InteractiveConfig, InteractiveTraining
@@ -259,10 +258,6 @@ def _dagger(config: Values, setting: Setting, notes: list[str]) -> Training:
     if config["expert"] is None:
         raise InputError("learner=dagger asks an expert: give expert=<policy or run directory, or an SB3 zip>")
     expert = load_policy(str(config["expert"]), setting.task)
-    if isinstance(expert, ChunkPolicy):
-        raise InputError(
-            f"expert={config['expert']}: it plans chunks, and DAgger asks about single states: name another"
-        )
     settings = settings_of(DaggerConfig, config["loop"], "loop", steps=_count(config, "steps"))
     return DaggerTraining(
         settings, setting.task, setting.spaces, demonstrations, expert, setting.normaliser, list(setting.seeds),

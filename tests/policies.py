@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from understudy.imitation import ChunkPolicy
+from understudy.imitation.chunk_policy import ChunkPolicyConfig
+from understudy.imitation.chunks import ChunkDiffusion
+from understudy.imitation.diffusion import signal_levels
 from understudy.imitation.policy import Head, Policy, PolicyConfig
 from understudy.robots import find_task
 
@@ -30,6 +35,21 @@ def make_policy(task_name: str = "hopper", head: Head = "squashed-gaussian", see
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
+    return policy
+
+
+def make_chunk_policy(**how: Any) -> ChunkPolicy:
+    """One that plans six actions and takes three, for two observations; ``how`` are other values of its config."""
+    plain = make_policy().config
+    own = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+    own |= {"head": "chunk-diffusion", "activation": "silu", "hidden": (32, 32), "times": 50, "samples": 4, **how}
+    policy = ChunkPolicy(ChunkPolicyConfig(**own, history=2, chunk=6, acts=3))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+        if isinstance(policy.model, ChunkDiffusion):
+            policy.model.predictor.signal.copy_(signal_levels(50, "squaredcos_cap_v2"))
     return policy
 
 

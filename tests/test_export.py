@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -13,13 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from policies import make_policy
+from policies import make_chunk_policy, make_policy
 
 from understudy.datasets import load
 from understudy.imitation import ChunkPolicy, export
-from understudy.imitation.chunk_policy import ChunkPolicyConfig
-from understudy.imitation.chunks import ChunkDiffusion
-from understudy.imitation.diffusion import signal_levels
 from understudy.imitation.export import digest, export_policy, random_observations
 from understudy.robots import InputError
 from understudy.robots.exported import ExportedPolicy
@@ -29,20 +25,6 @@ EXPERT = load("hopper-expert", episodes=1).observations
 
 
 GOAL = {"goal": 2, "place": (0.4, -0.7)}
-
-
-def make_chunk_policy(**how: Any) -> ChunkPolicy:
-    plain = make_policy().config
-    own = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    own |= {"head": "chunk-diffusion", "activation": "silu", "hidden": (32, 32), "times": 50, "samples": 4, **how}
-    policy = ChunkPolicy(ChunkPolicyConfig(**own, history=2, chunk=6, acts=3))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-        if isinstance(policy.model, ChunkDiffusion):
-            policy.model.predictor.signal.copy_(signal_levels(50, "squaredcos_cap_v2"))
-    return policy
 
 
 @pytest.fixture(scope="module")
