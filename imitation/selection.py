@@ -2,9 +2,10 @@
 
 Adversarial imitation does not get better step by step: a policy that runs may fall some thousand updates later and
 then run again, and the theory speaks of the best or the average iterate, not of the last. The choice needs a measure
-that the learner may see. Here it is the energy distance between the states that the policy visits and the expert's
-(:class:`OccupancyDistance`), in the spirit of the reward-free proxies by which Hussenot et al. 2021 (arXiv 2105.12034)
-choose hyper-parameters; in a training of HyPE on Hopper its rank correlation with the return was −0.99 (docs/results).
+that the learner may see. Here it is how far the states that the policy visits are from the expert's, by the root of
+the energy distance (:class:`OccupancyDistance`), in the spirit of the reward-free proxies by which Hussenot et al. 2021
+(arXiv 2105.12034) choose hyper-parameters; in a training of HyPE on Hopper its rank correlation with the return was
+−0.99 (docs/results).
 """
 
 from __future__ import annotations

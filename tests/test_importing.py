@@ -21,12 +21,18 @@ from understudy.scripts.compare import main
 from understudy.scripts.labelling import Trained, labelled
 
 
+def copies_of_cells(comparison: Path, folder: Path) -> list[Path]:
+    """The two trainings of a comparison, as run directories of their own."""
+    runs = [folder / str(index) for index in range(2)]
+    for name, run in zip(outcome(comparison), runs, strict=True):
+        shutil.copytree(comparison / "cells" / name, run)
+    return runs
+
+
 def test_finished_trainings_are_imported_if_their_settings_hold(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [tmp_path / "runs" / str(index) for index in range(2)]
-    for name, run in zip(outcome(whole), runs, strict=True):
-        shutil.copytree(whole / "cells" / name, run)
+    runs = copies_of_cells(whole, tmp_path / "runs")
     target = tmp_path / "imported"
     assert main(["import", *map(str, runs), f"directory={target}", "any_commit=true", "quiet=true"]) == 0
     imported = Matrix.read(target)
@@ -43,9 +49,7 @@ def test_finished_trainings_are_imported_if_their_settings_hold(
 def test_what_is_to_be_published_names_no_folder_and_is_small(
     whole: Path, data_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [tmp_path / "runs" / str(index) for index in range(2)]
-    for name, run in zip(outcome(whole), runs, strict=True):
-        shutil.copytree(whole / "cells" / name, run)
+    runs = copies_of_cells(whole, tmp_path / "runs")
     target = tmp_path / "published"
     assert main(["import", str(runs[0]), f"directory={target}", "any_commit=true", "publish=true", "quiet=true"]) == 0
     # What comes later is taken in the same way, and its command is told with the first.
@@ -167,9 +171,7 @@ def test_other_trainings_are_not_imported(
 def test_trainings_by_other_evaluations_are_not_compared(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [tmp_path / "runs" / str(index) for index in range(2)]
-    for name, run in zip(outcome(whole), runs, strict=True):
-        shutil.copytree(whole / "cells" / name, run)
+    runs = copies_of_cells(whole, tmp_path / "runs")
     replace(runs[1] / "config.yaml", "episodes: 2", "episodes: 5")
     replace(runs[1] / "run.json", "evaluation.episodes=2", "evaluation.episodes=5")
     assert main(["import", *map(str, runs), f"directory={tmp_path / 'imported'}", "any_commit=true"]) == 2
@@ -184,9 +186,7 @@ def test_trainings_scored_by_other_returns_of_the_expert_are_not_compared(
     here: None, whole: Path, data_file: Path, demonstrations: Demonstrations, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    runs = [tmp_path / "runs" / str(index) for index in range(2)]
-    for name, run in zip(outcome(whole), runs, strict=True):
-        shutil.copytree(whole / "cells" / name, run)
+    runs = copies_of_cells(whole, tmp_path / "runs")
     replace(runs[1] / "run.json", '"expert": 100.0', '"expert": 90.0')
     target = tmp_path / "imported"
     assert main(["import", *map(str, runs), f"directory={target}", "any_commit=true"]) == 2
